@@ -1,0 +1,18 @@
+//! Hearth's wire contract: what core and edge share, and all that they share.
+//!
+//! [`v1`] is made from `hearth/v1/*.proto`; [`name`] and [`payload`] hold the two rules that
+//! every door checks alike: how rooms, users and ids are spelled, and what a payload may be.
+pub mod name;
+pub mod payload;
+
+/// The types and services of package `hearth.v1`.
+#[allow(missing_docs, clippy::all)]
+pub mod v1 {
+    tonic::include_proto!("hearth.v1");
+}
+
+/// The compiled schema, for reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// The version of the link's protocol that this build speaks.
+pub const LINK_PROTOCOL: u32 = 1;
