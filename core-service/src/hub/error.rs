@@ -1,0 +1,48 @@
+//! Why a command failed, in the core's own words. `service/status` turns these into gRPC's, once.
+use crate::engine::EngineError;
+use hearth_proto::{name::BadName, payload::BadPayload};
+use std::borrow::Cow;
+use thiserror::Error;
+
+/// Why a command failed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Error {
+    /// A name that is none.
+    #[error("{0}")]
+    Name(#[from] BadName),
+    /// A payload that is none.
+    #[error("{0}")]
+    Payload(#[from] BadPayload),
+    /// A field that has no sense.
+    #[error("{field}: {problem}")]
+    Field {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: Cow<'static, str>,
+    },
+    /// A payload over the limit.
+    #[error("a payload may have at most {max} bytes")]
+    TooLarge {
+        /// The limit.
+        max: usize,
+    },
+    /// The session is not in that room.
+    #[error("the session is not in this room")]
+    NotJoined,
+    /// Not allowed.
+    #[error("{0}")]
+    Forbidden(&'static str),
+    /// Too many of something.
+    #[error("{0}")]
+    Exhausted(Cow<'static, str>),
+    /// The engine said no.
+    #[error("{0}")]
+    Engine(#[from] EngineError),
+    /// A frame out of turn.
+    #[error("{0}")]
+    OutOfTurn(&'static str),
+    /// The server goes away.
+    #[error("the server is going away")]
+    Draining,
+}

@@ -1,0 +1,129 @@
+//! A subscriber's queue: bounded in bytes, filled without ever waiting, emptied a batch at a time.
+use super::Delivery;
+use crate::metrics::CoreMetrics;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// What a link's queue may hold: all that an edge's browsers are owed while its stream stalls. At 100 MB/s it is under a second's worth; past it
+/// the edge is better served by attaching anew and reading history.
+pub const LINK_QUEUE_BYTES: usize = 64 << 20;
+
+/// The queue of one stream.
+pub struct Outbox {
+    inner: Mutex<Inner>,
+    wake: Notify,
+    max: usize,
+    metrics: CoreMetrics,
+}
+
+#[derive(Default)]
+struct Inner {
+    queue: Vec<Delivery>,
+    bytes: usize,
+    state: State,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    #[default]
+    Open,
+    /// It was slower than its rooms: what is in the queue is void.
+    Overflowed,
+    /// What is in the queue is the last.
+    Ended,
+}
+
+/// What was taken out of a queue.
+pub enum Taken {
+    /// The next deliveries, in order.
+    Batch(Vec<Delivery>),
+    /// The subscriber was too slow and has lost its place.
+    Overflowed,
+    /// There is nothing more.
+    Ended,
+}
+
+impl Outbox {
+    /// An empty queue of at most `max` bytes.
+    pub fn new(max: usize, metrics: CoreMetrics) -> Self {
+        metrics.subscribers.inc();
+        Self { inner: Mutex::default(), wake: Notify::new(), max, metrics }
+    }
+
+    /// Puts something in. Never waits: past half of the bound ephemeral events are dropped, past the whole the subscriber is.
+    pub fn push(&self, delivery: Delivery) {
+        let cost = delivery.cost();
+        let mut inner = self.lock();
+        if inner.state != State::Open {
+            return;
+        }
+        if inner.bytes + cost > self.max / 2 && delivery.is_ephemeral() {
+            self.metrics.ephemeral_dropped.inc();
+            return;
+        }
+        let wakes = inner.queue.is_empty();
+        // A single delivery may be larger than the bound: a page of history for a session with a small queue.
+        if inner.bytes + cost > self.max && !wakes {
+            self.metrics.overflows.inc();
+            self.metrics.queue_bytes.dec_by(inner.bytes as i64);
+            *inner = Inner { state: State::Overflowed, ..Inner::default() };
+            drop(inner);
+            self.wake.notify_one();
+            return;
+        }
+        inner.bytes += cost;
+        self.metrics.queue_bytes.inc_by(cost as i64);
+        inner.queue.push(delivery);
+        drop(inner);
+        if wakes {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Nothing more will come; what is in the queue is still given out.
+    pub fn end(&self) {
+        let mut inner = self.lock();
+        if inner.state == State::Open {
+            inner.state = State::Ended;
+        }
+        drop(inner);
+        self.wake.notify_one();
+    }
+
+    /// Waits for something and takes all there is. For one reader.
+    pub async fn take(&self) -> Taken {
+        loop {
+            if let Some(taken) = self.try_take() {
+                return taken;
+            }
+            self.wake.notified().await;
+        }
+    }
+
+    /// Takes what there is now.
+    pub fn try_take(&self) -> Option<Taken> {
+        let mut inner = self.lock();
+        if !inner.queue.is_empty() {
+            self.metrics.queue_bytes.dec_by(inner.bytes as i64);
+            inner.bytes = 0;
+            return Some(Taken::Batch(std::mem::take(&mut inner.queue)));
+        }
+        match inner.state {
+            State::Open => None,
+            State::Overflowed => Some(Taken::Overflowed),
+            State::Ended => Some(Taken::Ended),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.metrics.subscribers.dec();
+        let bytes = self.lock().bytes;
+        self.metrics.queue_bytes.dec_by(bytes as i64);
+    }
+}

@@ -1,0 +1,269 @@
+//! Joining, and the seam between what is read from history and what is live.
+//!
+//! History is read first, without holding anything. Then, in one turn of the room, the tail that came meanwhile is appended, `joined` is put
+//! into the subscriber's queue, and the subscriber is a member: everything later is live. A replay that is too large for one page says so,
+//! and the next pages are pulled as the reader has room; the one that reaches the top is the seam.
+use super::{
+    Delivery, Error, Hub, Outbox, To,
+    delivery::{Place, ReplayPage},
+    rooms::Member,
+};
+use crate::{
+    engine::{EngineError, HistoryRead},
+    room::{
+        event::Event,
+        feed::{Carries, Feed},
+        history::Range,
+        id::RoomName,
+        position::{Position, recovers},
+    },
+};
+use std::sync::Arc;
+
+/// How much of a replay goes into a queue at once: a quarter of a session's queue, so that live events of its other rooms fit beside it.
+pub const REPLAY_PAGE_BYTES: usize = 256 * 1024;
+
+/// How often a turn is tried anew when the tail did not reach back to what was read. Then the page is given as it is, not live, and the reader
+/// pulls on.
+const TRIES: usize = 4;
+
+/// A join.
+pub struct JoinRequest {
+    /// The stream that joins.
+    pub outbox: Arc<Outbox>,
+    /// Whose command it is.
+    pub to: To,
+    /// The room.
+    pub room: RoomName,
+    /// Where the session left off.
+    pub since: Option<Position>,
+    /// Without `since`: how many of the newest events to replay.
+    pub history: usize,
+}
+
+/// Where a replay starts.
+enum Start {
+    /// After a position that somebody brought.
+    Since(Position),
+    /// With the newest events.
+    Newest(usize),
+}
+
+/// What a turn writes.
+struct Turn {
+    place: Place,
+    page: ReplayPage,
+}
+
+impl Hub {
+    /// Puts a session into a room: `joined` is in its queue when this returns.
+    pub async fn join(&self, request: JoinRequest) -> Result<(), Error> {
+        let JoinRequest { outbox, to, room, since, history } = request;
+        let start = since.map_or(Start::Newest(history), Start::Since);
+        let _entered = self.enter(&room).await?;
+        self.take_turn(&room, start, |members, turn| {
+            self.metrics.joined(turn.place.recovered);
+            outbox.push(Delivery::Joined(to.clone(), turn.place, turn.page));
+            add(members, &outbox, 1);
+        })
+        .await
+    }
+
+    /// Puts `sessions` sessions of a stream into a room at once, as after a new attach: one replay for all of them.
+    pub async fn resume(
+        &self,
+        outbox: &Arc<Outbox>,
+        room: &RoomName,
+        since: Option<Position>,
+        sessions: u64,
+    ) -> Result<(), Error> {
+        let start = since.map_or(Start::Newest(0), Start::Since);
+        let _entered = self.enter(room).await?;
+        self.take_turn(room, start, |members, turn| {
+            self.metrics.joined(turn.place.recovered);
+            outbox.push(Delivery::Resumed(turn.place, turn.page));
+            if sessions > 0 {
+                add(members, outbox, sessions);
+            }
+        })
+        .await
+    }
+
+    /// The next page of a replay. Where history no longer has it, the session is told that its place is lost.
+    pub async fn pull(
+        &self,
+        outbox: &Arc<Outbox>,
+        to: To,
+        room: &RoomName,
+        after: Position,
+    ) -> Result<(), Error> {
+        let _entered = self.enter(room).await?;
+        self.take_turn(room, Start::Since(after), |_, turn| {
+            if turn.place.recovered == Some(true) {
+                outbox.push(Delivery::Page(to.clone(), room.clone(), turn.page));
+            } else {
+                self.metrics.joined(turn.place.recovered);
+                let to = To { request: 0, id: None, ..to.clone() };
+                outbox.push(Delivery::Joined(to, turn.place, ReplayPage { events: Vec::new(), live: true }));
+            }
+        })
+        .await
+    }
+
+    /// Reads, takes the room's turn, and gives what is to be written to `write`, which may change who is in the room.
+    async fn take_turn(
+        &self,
+        room: &RoomName,
+        start: Start,
+        mut write: impl FnMut(&mut Vec<Member>, Turn),
+    ) -> Result<(), Error> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let read = self.read_from(room, &start).await?;
+            {
+                let mut shard = self.rooms.turn(room);
+                let Some(here) = shard.get_mut(room) else { return Err(Error::NotJoined) };
+                let Some(feed) = here.feed.as_ref() else { return Err(Error::NotJoined) };
+                if let Some(turn) = splice(room, feed, &start, &read, tries >= TRIES) {
+                    write(&mut here.members, turn);
+                    return Ok(());
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn read_from(&self, room: &RoomName, start: &Start) -> Result<Option<HistoryRead>, Error> {
+        let newest = |position: &Position, count: usize| position.seq.saturating_sub(count as u64);
+        let after = match start {
+            Start::Newest(0) => return Ok(None),
+            Start::Newest(count) => match self.rooms.position(room) {
+                Some(position) => newest(&position, *count),
+                None => return Err(Error::NotJoined),
+            },
+            Start::Since(position) => position.seq,
+        };
+        let range =
+            Range { after: Some(after), before: None, limit: usize::MAX, max_bytes: REPLAY_PAGE_BYTES };
+        self.read(room, range).await.map(Some)
+    }
+
+    /// Keeps the room from going while a join is under way, and makes sure that it is fed.
+    async fn enter<'a>(&'a self, room: &'a RoomName) -> Result<Entered<'a>, EngineError> {
+        self.rooms.enter(room);
+        let entered = Entered { hub: self, room };
+        if self.rooms.position(room).is_none() {
+            let position = self.engine.open(room).await?;
+            let mut shard = self.rooms.turn(room);
+            if let Some(room) = shard.get_mut(room)
+                && room.feed.is_none()
+            {
+                let early = room.early;
+                let behind = early > position.seq;
+                room.feed = Some(Feed::new(position));
+                if behind {
+                    self.rooms.note_hole(room);
+                }
+            }
+        }
+        Ok(entered)
+    }
+
+    /// Reads what a feed has missed, until it is whole.
+    pub(super) async fn fill(&self, room: &RoomName) {
+        while let Some(position) = self.rooms.position(room) {
+            let range = Range {
+                after: Some(position.seq),
+                limit: usize::MAX,
+                before: None,
+                max_bytes: REPLAY_PAGE_BYTES,
+            };
+            match self.engine.read(room, range).await {
+                Ok(read) => {
+                    if self.rooms.filled(room, &read.position, read.floor, read.events) {
+                        return;
+                    }
+                    tokio::task::yield_now().await;
+                }
+                Err(error) => {
+                    tracing::warn!(?room, %error, "a feed has a hole and history cannot be read; trying again");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}
+
+/// What the turn writes; `None` asks for another read.
+fn splice<E: Carries>(
+    room: &RoomName,
+    feed: &Feed<E>,
+    start: &Start,
+    read: &Option<HistoryRead>,
+    last_try: bool,
+) -> Option<Turn> {
+    let top = feed.position().clone();
+    let place =
+        |recovered, replayed| Place { room: room.clone(), position: top.clone(), recovered, replayed };
+    let nothing = ReplayPage { events: Vec::new(), live: true };
+    let Some(read) = read else { return Some(Turn { place: place(None, 0), page: nothing }) };
+    let from = match start {
+        Start::Since(since) => {
+            if read.position.epoch != top.epoch && !last_try {
+                return None;
+            }
+            if !recovers(since, &read.position, read.floor) || read.position.epoch != top.epoch {
+                return Some(Turn { place: place(Some(false), 0), page: nothing });
+            }
+            if since.seq > top.seq {
+                // The engine has it and the feed will: wait for it.
+                return if last_try {
+                    Some(Turn { place: place(Some(false), 0), page: nothing })
+                } else {
+                    None
+                };
+            }
+            since.seq
+        }
+        Start::Newest(count) => read.floor.max(top.seq.saturating_sub(*count as u64)).min(top.seq),
+    };
+    let recovered = matches!(start, Start::Since(_)).then_some(true);
+    // Not beyond the feed: what the engine holds already and the feed does not is live.
+    let wanted = |event: &Arc<Event>| event.seq > from && event.seq <= top.seq;
+    let mut events: Vec<Arc<Event>> = read.events.iter().filter(|event| wanted(event)).cloned().collect();
+    let reached = events.last().map_or(from, |event| event.seq);
+    let mut live = reached == top.seq;
+    if !live && !read.more {
+        match feed.since(reached) {
+            Some(tail) => {
+                events.extend(tail.map(|carried| Arc::new(carried.event().clone())));
+                live = true;
+            }
+            None if last_try => {}
+            None => return None,
+        }
+    }
+    Some(Turn { place: place(recovered, top.seq - from), page: ReplayPage { events, live } })
+}
+
+fn add(members: &mut Vec<Member>, outbox: &Arc<Outbox>, sessions: u64) {
+    match members.iter_mut().find(|member| Arc::ptr_eq(&member.outbox, outbox)) {
+        Some(member) => member.sessions += sessions,
+        None => members.push(Member { outbox: outbox.clone(), sessions }),
+    }
+}
+
+/// A join under way; it ends with this, however it ends.
+struct Entered<'a> {
+    hub: &'a Hub,
+    room: &'a RoomName,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        if self.hub.rooms.entered(self.room) {
+            self.hub.engine.close(self.room);
+        }
+    }
+}

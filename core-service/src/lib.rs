@@ -1,0 +1,12 @@
+//! The core: rooms, their order and their history, as gRPC services.
+//!
+//! [`room`] holds the rules and no I/O; an [`engine`] orders and stores by them; the [`hub`] brings events to those who are in
+//! a room; [`service`] speaks gRPC. A folder uses those named before it only.
+pub mod config;
+pub mod engine;
+pub mod hub;
+pub mod metrics;
+pub mod room;
+pub mod service;
+
+pub use service::Core;

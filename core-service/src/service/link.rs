@@ -1,0 +1,189 @@
+//! `LinkService.Attach`: all sessions of an edge on one stream. Written by hand over tonic's own server parts, because what goes out is
+//! encoded already: an event once for all links.
+use super::{
+    Shared,
+    codec::{AttachCodec, Entries},
+    convert::{self, Door},
+    session::{Command, Sessions},
+};
+use crate::hub::{
+    Delivery, Error, Outbox, To,
+    outbox::{LINK_QUEUE_BYTES, Taken},
+};
+use bytes::Bytes;
+use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture};
+use hearth_proto::v1::{self, edge_frame::Frame};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tonic::{
+    Request, Response, Status, Streaming,
+    body::Body,
+    server::{Grpc, NamedService, StreamingService},
+};
+
+/// How many bytes of entries go into one message: large enough that framing costs nothing, small enough to flow.
+const MESSAGE_BYTES: usize = 32 * 1024;
+
+/// The service.
+#[derive(Clone)]
+pub struct LinkService {
+    shared: Arc<Shared>,
+}
+
+impl LinkService {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+impl NamedService for LinkService {
+    const NAME: &'static str = "hearth.v1.LinkService";
+}
+
+impl tonic::codegen::Service<tonic::codegen::http::Request<Body>> for LinkService {
+    type Response = tonic::codegen::http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: tonic::codegen::http::Request<Body>) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move {
+            if request.uri().path() == "/hearth.v1.LinkService/Attach" {
+                return Ok(Grpc::new(AttachCodec).streaming(service, request).await);
+            }
+            Ok(Status::unimplemented("LinkService has Attach alone").into_http())
+        })
+    }
+}
+
+type Answers = Pin<Box<dyn Stream<Item = Result<Entries, Status>> + Send>>;
+
+impl StreamingService<v1::AttachRequest> for LinkService {
+    type Response = Entries;
+    type ResponseStream = Answers;
+    type Future = BoxFuture<'static, Result<Response<Answers>, Status>>;
+
+    fn call(&mut self, request: Request<Streaming<v1::AttachRequest>>) -> Self::Future {
+        let shared = self.shared.clone();
+        async move { Ok(Response::new(attach(shared, request.into_inner()))) }.boxed()
+    }
+}
+
+/// Starts to read the edge's frames, and gives the answers. When the edge's side ends, or nobody reads the answers any more, the other ends too.
+fn attach(shared: Arc<Shared>, frames: Streaming<v1::AttachRequest>) -> Answers {
+    let outbox = Arc::new(Outbox::new(LINK_QUEUE_BYTES, shared.metrics.clone()));
+    let reader = shared.streams.adopt(&outbox, read(shared.clone(), outbox.clone(), frames));
+    let answers = async_stream::stream! {
+        let _reader = reader;
+        loop {
+            match outbox.take().await {
+                Taken::Batch(batch) => {
+                    let mut entries: Vec<Bytes> = Vec::with_capacity(batch.len());
+                    let mut bytes = 0;
+                    for delivery in &batch {
+                        let entry = match delivery {
+                            Delivery::Event(event) => event.encoded(|one| convert::entry(&convert::room_event(one))).clone(),
+                            other => convert::entry(&convert::core_frame(other, &shared.identity)),
+                        };
+                        bytes += entry.len();
+                        entries.push(entry);
+                        if bytes > MESSAGE_BYTES {
+                            bytes = 0;
+                            yield Ok(Entries(std::mem::take(&mut entries)));
+                        }
+                    }
+                    if !entries.is_empty() {
+                        yield Ok(Entries(entries));
+                    }
+                }
+                Taken::Overflowed => {
+                    yield Err(Status::resource_exhausted("slow_consumer: the link was slower than its rooms"));
+                    return;
+                }
+                Taken::Ended => return,
+            }
+        }
+    };
+    Box::pin(answers)
+}
+
+async fn read(shared: Arc<Shared>, outbox: Arc<Outbox>, mut frames: Streaming<v1::AttachRequest>) {
+    shared.metrics.links.inc();
+    let (hub, config, metrics) = (shared.hub.clone(), shared.config.clone(), shared.metrics.clone());
+    let mut sessions = Sessions::new(hub, config, metrics, outbox.clone(), Door::Edge);
+    let mut greeted = false;
+    'stream: while let Some(Ok(message)) = frames.next().await {
+        for frame in message.frames {
+            if !greeted && !matches!(frame.frame, Some(Frame::Hello(_))) {
+                let error = Error::OutOfTurn("a link begins with hello");
+                outbox.push(Delivery::Failed(To::default(), None, error));
+                break 'stream;
+            }
+            greeted = true;
+            if !act(&mut sessions, &outbox, frame).await {
+                break 'stream;
+            }
+        }
+    }
+    outbox.end();
+    shared.metrics.links.dec();
+}
+
+/// Acts upon a frame; false ends the stream.
+async fn act(sessions: &mut Sessions, outbox: &Outbox, frame: v1::EdgeFrame) -> bool {
+    let v1::EdgeFrame { session, request, frame } = frame;
+    let to = To { session, request, id: None };
+    let (id, command) = match frame {
+        Some(Frame::Hello(hello)) if hello.protocol != hearth_proto::LINK_PROTOCOL => {
+            let error = Error::OutOfTurn("this core speaks version 1 of the link's protocol");
+            outbox.push(Delivery::Failed(to, None, error));
+            return false;
+        }
+        Some(Frame::Hello(_)) => {
+            outbox.push(Delivery::Attached);
+            return true;
+        }
+        Some(Frame::Open(open)) => {
+            let user = match open.credentials {
+                Some(v1::open_session::Credentials::DevUser(user)) => user,
+                Some(v1::open_session::Credentials::Reopened(opened)) => opened.user,
+                None => String::new(),
+            };
+            sessions.open(to, &open.id, &user);
+            return true;
+        }
+        Some(Frame::Close(_)) => {
+            sessions.close(session);
+            return true;
+        }
+        Some(Frame::Resume(resume)) => {
+            sessions.resume(resume).await;
+            return true;
+        }
+        Some(Frame::Pull(pull)) if session == 0 => {
+            sessions.pull_for_all(pull).await;
+            return true;
+        }
+        Some(Frame::Join(join)) => (String::new(), Command::Join(join)),
+        Some(Frame::Leave(leave)) => (String::new(), Command::Leave(leave)),
+        Some(Frame::Publish(v1::LinkPublish { id, publish: Some(publish) })) => {
+            (id, Command::Publish(publish))
+        }
+        Some(Frame::History(history)) => (String::new(), Command::History(history)),
+        Some(Frame::Pull(pull)) => (String::new(), Command::Pull(pull)),
+        Some(Frame::Publish(_)) | None => {
+            outbox.push(Delivery::Failed(to, None, Error::OutOfTurn("a frame with nothing in it")));
+            return true;
+        }
+    };
+    sessions.run(session, request, &id, command).await;
+    true
+}

@@ -1,0 +1,125 @@
+//! gRPC: the only place of the core that names tonic and prost.
+//!
+//! [`link`] and `room` are the services, `session` is what both do for a session, `convert` and `status` are the borders between protobuf's
+//! words and ours. [`Core`] puts them together.
+mod codec;
+mod convert;
+pub mod link;
+mod room;
+mod session;
+mod status;
+mod streams;
+
+use crate::{config::Config, hub::Hub, metrics::CoreMetrics};
+use convert::Identity;
+use hearth_proto::v1::room_service_server::RoomServiceServer;
+use prometheus_client::registry::Registry;
+use std::{future::Future, sync::Arc, time::Duration};
+use streams::Streams;
+use tokio::net::TcpListener;
+use tonic::{
+    service::Routes,
+    transport::{Server, server::TcpIncoming},
+};
+
+/// What the services share.
+struct Shared {
+    hub: Arc<Hub>,
+    config: Arc<Config>,
+    metrics: CoreMetrics,
+    identity: Identity,
+    streams: Streams,
+}
+
+/// A core: its rooms and its services.
+#[derive(Clone)]
+pub struct Core {
+    shared: Arc<Shared>,
+}
+
+/// HTTP/2 windows: at 10 ms of round trip 64 KiB would cap a stream at 6.5 MB/s.
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// A peer that is silent is asked after this …
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// … and given up after that.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Core {
+    /// A core with its rooms in memory.
+    pub fn in_memory(config: Config, registry: &mut Registry) -> Self {
+        let metrics = CoreMetrics::register(registry);
+        let boot = random_id();
+        let hub = Hub::in_memory(&config, &boot, metrics.clone());
+        let identity = Identity { core: boot, engine: hub.engine_identity().to_owned() };
+        let shared = Shared { hub, config: Arc::new(config), metrics, identity, streams: Streams::default() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The link's service, for an edge in the same process.
+    pub fn link_service(&self) -> link::LinkService {
+        link::LinkService::new(self.shared.clone())
+    }
+
+    /// All services: rooms, link, health, and reflection where it is on.
+    pub async fn routes(&self) -> Result<Routes, String> {
+        let (reporter, health) = tonic_health::server::health_reporter();
+        let rooms = RoomServiceServer::new(room::Rooms { shared: self.shared.clone() });
+        reporter.set_serving::<RoomServiceServer<room::Rooms>>().await;
+        reporter.set_serving::<link::LinkService>().await;
+        let mut routes = Routes::new(rooms).add_service(self.link_service()).add_service(health);
+        if self.shared.config.reflection {
+            let builder = || {
+                tonic_reflection::server::Builder::configure()
+                    .register_encoded_file_descriptor_set(hearth_proto::DESCRIPTORS)
+                    .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            };
+            routes = routes
+                .add_service(builder().build_v1().map_err(|error| error.to_string())?)
+                .add_service(builder().build_v1alpha().map_err(|error| error.to_string())?);
+        }
+        Ok(routes)
+    }
+
+    /// Forgets what has expired and fills the holes of feeds, until `stop`.
+    pub async fn run(&self, stop: impl Future<Output = ()>) {
+        self.shared.hub.clone().run(stop).await;
+    }
+
+    /// Serves gRPC on a listener until `shutdown`, then drains: links are told goodbye, streams `draining`, calls under way are finished.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), String> {
+        let routes = self.routes().await?;
+        let drained = async {
+            shutdown.await;
+            self.drain().await;
+        };
+        let serving = Server::builder()
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), drained);
+        serving.await.map_err(|error| error.to_string())
+    }
+
+    /// Tells every stream that this core goes away and ends it, within the drain's time.
+    pub async fn drain(&self) {
+        self.shared.streams.drain(self.shared.config.drain_timeout).await;
+    }
+}
+
+/// 16 random bytes as text; ids that cannot be guessed.
+fn random_id() -> String {
+    use base64::Engine;
+    let mut bytes = [0u8; 16];
+    if getrandom::fill(&mut bytes).is_err() {
+        // No entropy source at all: unique is then the best there is.
+        bytes.iter_mut().for_each(|byte| *byte = fastrand::u8(..));
+    }
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
+}

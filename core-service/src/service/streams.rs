@@ -1,0 +1,57 @@
+//! The streams that are open, so that a drain can end them, and the tasks that read them.
+use crate::hub::{Delivery, Outbox};
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+use tokio::task::JoinHandle;
+
+/// How long a stream has, after it was told, to finish what is under way.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Open streams, by their queues.
+#[derive(Default)]
+pub(super) struct Streams {
+    open: Mutex<Vec<Weak<Outbox>>>,
+}
+
+/// The task that reads a stream's requests. It ends with the stream's answers.
+pub(super) struct Reader(JoinHandle<()>);
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Streams {
+    /// Takes a new stream and starts to read it.
+    pub(super) fn adopt(
+        &self,
+        outbox: &Arc<Outbox>,
+        reading: impl Future<Output = ()> + Send + 'static,
+    ) -> Reader {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.len() == open.capacity() {
+            open.retain(|outbox| outbox.strong_count() > 0);
+        }
+        open.push(Arc::downgrade(outbox));
+        Reader(tokio::spawn(reading))
+    }
+
+    /// Tells every stream, gives it a moment, ends it.
+    pub(super) async fn drain(&self, timeout: Duration) {
+        let grace = GRACE.min(timeout / 2);
+        let open: Vec<Arc<Outbox>> = {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *open).iter().filter_map(Weak::upgrade).collect()
+        };
+        if open.is_empty() {
+            return;
+        }
+        open.iter().for_each(|outbox| outbox.push(Delivery::Goodbye { grace_ms: grace.as_millis() as u64 }));
+        tokio::time::sleep(grace).await;
+        open.iter().for_each(|outbox| outbox.end());
+    }
+}
