@@ -1,0 +1,298 @@
+//! What posts do: the core's answers to sessions, and the rooms' events.
+//!
+//! A change of who is in a room first gives what is pending in it to those who were members so far: in
+//! `[ev5, joined, ev6]` the new member gets ev6 alone.
+use crate::fanout::connection::{Connection, Phase};
+use crate::fanout::post::Post;
+use crate::fanout::shard::Shard;
+use crate::fanout::shared::SharedEvent;
+use crate::session::key::{RoomId, SessionKey};
+use crate::session::request::ClientId;
+use crate::session::state::Stage;
+use crate::wire::close::CloseReason;
+use crate::wire::cursor::Cursor;
+use crate::wire::event::{Code, Failure, Position};
+use crate::wire::json::{self, Acked};
+use std::sync::Arc;
+
+/// What a session enters, and how.
+#[derive(Clone, Copy)]
+struct Entry<'a> {
+    room: RoomId,
+    name: &'a Arc<str>,
+    echo: bool,
+}
+
+impl Shard {
+    /// Acts on one post.
+    pub(super) fn act(&mut self, post: Post) {
+        match post {
+            Post::Event { room, event, origin } => self.event(room, &event, origin),
+            Post::Ack { session, id, name, seq, duplicate } => {
+                let Some(slot) = self.answered(session) else { return };
+                let frame = json::ack(&id, Some(&name), Acked::Delivered { seq, duplicate }).into_frame();
+                self.out.own(&mut self.connections, slot, frame);
+                self.drained(slot);
+            }
+            Post::Failed { session, id, name, failure } => {
+                // A publish without an id was not counted as a request that is answered.
+                let Some(slot) = (if id.is_some() { self.answered(session) } else { self.open(session) })
+                else {
+                    return;
+                };
+                self.error(slot, id.as_deref(), name.as_deref(), &failure);
+                self.drained(slot);
+            }
+            Post::History { session, id, name, position, events, more } => {
+                let Some(slot) = self.answered(session) else { return };
+                let events = events.iter().map(|shared| &shared.event);
+                let frame = json::history(id.as_deref(), &name, &position, events, more).into_frame();
+                self.out.own(&mut self.connections, slot, frame);
+                self.drained(slot);
+            }
+            Post::Joined { session, id, room, name, echo, position, recovered, replayed, page, live } => {
+                let Some(slot) = self.open(session) else { return };
+                let told = json::Joined { position: &position, cursor: "", recovered, replayed };
+                self.joined(slot, id.as_deref(), Entry { room, name: &name, echo }, told);
+                self.replay(slot, room, &page);
+                if live {
+                    self.make_live(slot, room, position);
+                }
+                self.drained(slot);
+            }
+            Post::StillJoined { session, id, room, position } => {
+                self.still_joined(session, id.as_deref(), room, &position);
+            }
+            Post::JoinFailed { session, id, name, failure } => {
+                let Some(slot) = self.open(session) else { return };
+                self.connections[slot as usize].session.join_failed(&name);
+                self.error(slot, id.as_deref(), Some(&name), &failure);
+                self.drained(slot);
+            }
+            Post::Page { session, room, events, live } => {
+                let Some(slot) = self.open(session) else { return };
+                let place = self.connections[slot as usize].session.place_mut(room);
+                if let Some(place) = place.filter(|place| place.stage == Stage::Paging) {
+                    place.pulling = false;
+                    self.page(slot, room, &events, live);
+                }
+            }
+            Post::Left { session, room, asked } => self.left(session, room, asked),
+            Post::Reset { room, position } => self.reset(room, &position),
+            Post::Opened { session, user } => self.opened(session, &user),
+            Post::Refused { session, failure } => {
+                if let Some(slot) = self.find(session, Connection::is_alive) {
+                    self.shut(slot, refusal(failure.code));
+                }
+            }
+        }
+    }
+
+    fn find(&self, session: SessionKey, is: impl Fn(&Connection) -> bool) -> Option<u32> {
+        let connection = self.connections.get(session.slot())?;
+        (connection.key == session && is(connection)).then_some(session.slot() as u32)
+    }
+
+    fn open(&self, session: SessionKey) -> Option<u32> {
+        self.find(session, |connection| connection.phase == Phase::Open)
+    }
+
+    /// An open session of which a request is answered.
+    fn answered(&mut self, session: SessionKey) -> Option<u32> {
+        let slot = self.open(session)?;
+        self.connections[slot as usize].session.answered();
+        Some(slot)
+    }
+
+    fn error(&mut self, slot: u32, id: Option<&str>, room: Option<&str>, failure: &Failure) {
+        self.metrics.command_error(failure.code);
+        self.out.own(&mut self.connections, slot, json::error(id, room, failure).into_frame());
+    }
+
+    fn event(&mut self, id: RoomId, shared: &SharedEvent, origin: Option<SessionKey>) {
+        if self.rooms.get(id).is_none() {
+            return;
+        }
+        let ephemeral = shared.event.kind.is_ephemeral();
+        let exclude = origin.and_then(|session| self.open(session)).filter(|slot| {
+            let place = self.connections[*slot as usize].session.place(id);
+            place.is_some_and(|place| place.stage == Stage::Live && (ephemeral || !place.echo))
+        });
+        let frame = (shared.websocket_json().clone(), shared.event.seq);
+        self.out.event(&mut self.rooms, id, frame, ephemeral, exclude);
+    }
+
+    fn opened(&mut self, session: SessionKey, user: &str) {
+        let Some(slot) = self.find(session, |connection| connection.phase == Phase::Opening) else { return };
+        let connection = &mut self.connections[slot as usize];
+        let Some(start) = connection.start.take() else { return };
+        connection.phase = Phase::Open;
+        connection.heard = self.clock.tick;
+        let heartbeat_ms = self.config.heartbeat.as_millis() as u64;
+        let max_message_bytes = self.config.max_message_bytes as u64;
+        let welcome = json::welcome(&start.id, user, heartbeat_ms, max_message_bytes).into_frame();
+        self.out.own(&mut self.connections, slot, welcome);
+        if let Some(room) = start.room {
+            let verdict = self.connections[slot as usize].session.join_path(&self.limits, session, room);
+            self.carry_out(slot, verdict);
+        }
+        if !start.read_ahead.is_empty() {
+            self.take_in(slot, &mut start.read_ahead.to_vec());
+        }
+        self.read(slot);
+    }
+
+    /// Gives the session its place, from which pages go on, and says so; `told` lacks the cursor only.
+    fn joined(&mut self, slot: u32, id: Option<&str>, entry: Entry<'_>, told: json::Joined<'_>) {
+        let Entry { room, name, echo } = entry;
+        let session = &self.connections[slot as usize].session;
+        // Its number may be new too, if all had left before the core was replaced.
+        if let Some(before) =
+            session.places().iter().find(|place| place.name == *name).map(|place| place.room)
+        {
+            self.out.cut(&mut self.connections, &mut self.rooms, before);
+            self.take_from_members(slot, before);
+        }
+        self.out.cut(&mut self.connections, &mut self.rooms, room);
+        // Cut right after this frame, the client has seen nothing of the replay.
+        let seen = Position { seq: told.position.seq.saturating_sub(told.replayed), ..told.position.clone() };
+        let session = &mut self.connections[slot as usize].session;
+        session.forget_brought(name);
+        session.joined(name, room, echo, seen);
+        let cursor = self.cursor(slot);
+        let frame = json::joined(id, name, &json::Joined { cursor: &cursor, ..told }).into_frame();
+        self.out.own(&mut self.connections, slot, frame);
+    }
+
+    /// One more page, and if it reaches the top, the seam.
+    fn page(&mut self, slot: u32, room: RoomId, events: &[Arc<SharedEvent>], live: bool) {
+        self.out.cut(&mut self.connections, &mut self.rooms, room);
+        self.replay(slot, room, events);
+        let place = self.connections[slot as usize].session.place(room);
+        if live && let Some(sent) = place.and_then(|place| place.sent.as_deref().cloned()) {
+            self.make_live(slot, room, sent);
+        }
+    }
+
+    fn replay(&mut self, slot: u32, room: RoomId, events: &[Arc<SharedEvent>]) {
+        for shared in events {
+            self.out.own(&mut self.connections, slot, shared.websocket_json().clone());
+        }
+        self.out.tally.deliveries += events.len() as u64;
+        let place = self.connections[slot as usize].session.place_mut(room);
+        if let (Some(last), Some(sent)) = (events.last(), place.and_then(|place| place.sent.as_mut())) {
+            sent.seq = last.event.seq;
+        }
+        if let Some(connection) = self.connections.get_mut(slot as usize) {
+            // Even an empty page may make room for the next one.
+            self.out.touch(connection, slot);
+        }
+    }
+
+    /// Adds a session to a room's members.
+    fn make_live(&mut self, slot: u32, room: RoomId, position: Position) {
+        if let Some(place) = self.connections[slot as usize].session.place_mut(room) {
+            place.stage = Stage::Live;
+            place.sent = None;
+            place.index = self.rooms.add(room, slot, position);
+        }
+    }
+
+    fn still_joined(&mut self, session: SessionKey, id: Option<&str>, room: RoomId, position: &Position) {
+        let Some(slot) = self.open(session) else { return };
+        // The frame speaks of a position that includes what is pending.
+        self.out.cut(&mut self.connections, &mut self.rooms, room);
+        let session = &mut self.connections[slot as usize].session;
+        session.still_joined(room);
+        if let Some(name) = session.place(room).map(|place| place.name.clone()) {
+            let cursor = self.cursor(slot);
+            let joined = json::Joined { position, cursor: &cursor, recovered: None, replayed: 0 };
+            self.out.own(&mut self.connections, slot, json::joined(id, &name, &joined).into_frame());
+        }
+        self.drained(slot);
+    }
+
+    fn left(&mut self, session: SessionKey, room: RoomId, asked: Option<Option<ClientId>>) {
+        let Some(slot) = self.open(session) else { return };
+        self.out.cut(&mut self.connections, &mut self.rooms, room);
+        self.take_from_members(slot, room);
+        let session = &mut self.connections[slot as usize].session;
+        let name = session.left(room);
+        if asked.is_some() {
+            session.answered();
+        }
+        let frame = match (asked, name) {
+            (Some(Some(id)), name) => Some(json::ack(&id, name.as_deref(), Acked::Left)),
+            (None, Some(name)) => Some(json::left(&name)),
+            (Some(None), _) | (None, None) => None,
+        };
+        if let Some(frame) = frame {
+            self.out.own(&mut self.connections, slot, frame.into_frame());
+        }
+        self.drained(slot);
+    }
+
+    fn reset(&mut self, id: RoomId, position: &Position) {
+        self.out.cut(&mut self.connections, &mut self.rooms, id);
+        let Some(room) = self.rooms.get_mut(id) else { return };
+        room.position = position.clone();
+        for slot in room.members.clone() {
+            let place =
+                self.connections.get(slot as usize).and_then(|connection| connection.session.place(id));
+            let Some(name) = place.map(|place| place.name.clone()) else { continue };
+            let cursor = self.cursor(slot);
+            let joined = json::Joined { position, cursor: &cursor, recovered: Some(false), replayed: 0 };
+            self.out.own(&mut self.connections, slot, json::joined(None, &name, &joined).into_frame());
+        }
+    }
+
+    /// Takes a live session out of a room's members, and leaves its place paging.
+    fn take_from_members(&mut self, slot: u32, room: RoomId) {
+        let place = self.connections[slot as usize].session.place_mut(room);
+        if let Some(place) = place.filter(|place| place.stage == Stage::Live) {
+            place.stage = Stage::Paging;
+            let index = place.index;
+            self.leave(room, index);
+        }
+    }
+
+    /// Takes the member at `index` out of a room, and tells the one that takes its place there.
+    pub(super) fn leave(&mut self, room: RoomId, index: u32) {
+        if let Some(moved) = self.rooms.remove(room, index)
+            && let Some(connection) = self.connections.get_mut(moved as usize)
+            && let Some(place) = connection.session.place_mut(room)
+        {
+            place.index = index;
+        }
+    }
+
+    /// The session's cursor: in each room up to where it has been given events.
+    fn cursor(&self, slot: u32) -> String {
+        let session = &self.connections[slot as usize].session;
+        let positions = session.places().iter().filter_map(|place| {
+            let position = match place.stage {
+                Stage::Joining => return None,
+                Stage::Paging => place.sent.as_deref()?,
+                Stage::Live => &self.rooms.get(place.room)?.position,
+            };
+            Some((&*place.name, position))
+        });
+        Cursor::encode_with(session.brought(), positions)
+    }
+}
+
+/// How a session is closed that the core refuses.
+fn refusal(code: Code) -> CloseReason {
+    match code {
+        Code::InvalidArgument => CloseReason::InvalidArgument,
+        Code::Unauthenticated => CloseReason::Unauthenticated,
+        Code::PermissionDenied => CloseReason::PermissionDenied,
+        Code::ResourceExhausted | Code::Unavailable => CloseReason::Overloaded,
+        Code::NotFound
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Internal => CloseReason::Internal,
+    }
+}

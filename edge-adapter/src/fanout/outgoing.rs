@@ -1,0 +1,399 @@
+//! What one turn wants written, and its writing: events grouped by room into runs, runs and own frames chained
+//! per connection, one write per connection.
+//!
+//! A run is what a room's members get alike; its bytes are joined once. Chains are links in one list that
+//! the next turn uses again, so a delivery allocates nothing.
+use crate::fanout::backlog::Backlog;
+use crate::fanout::connection::{Connection, NONE, Socket};
+use crate::fanout::rooms::Rooms;
+use crate::session::key::RoomId;
+use bytes::{Bytes, BytesMut};
+use slab::Slab;
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll};
+
+/// How many pieces one write takes: far more than a turn gives a connection, and little enough for the stack.
+const SLICES: usize = 64;
+/// How much room the list of links keeps after a burst: a turn of a few thousand members' rooms, in 192 KiB.
+const LINKS_KEPT: usize = 16 * 1024;
+/// How much room the lists of frames keep, in entries.
+const FRAMES_KEPT: usize = 1024;
+
+/// A shard's connections by slot.
+pub type Connections = Slab<Connection>;
+
+/// What one turn wants written.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    events: Vec<Pending>,
+    runs: Vec<Run>,
+    own: Vec<Bytes>,
+    links: Vec<Link>,
+    /// Slots to be written to; each once, and stale where a connection went meanwhile.
+    dirty: Vec<u32>,
+    rooms: Vec<RoomId>,
+    /// What was done, to be added to the metrics.
+    pub tally: Tally,
+}
+
+/// What a turn did.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Messages from clients.
+    pub messages: u64,
+    /// Events for sessions.
+    pub deliveries: u64,
+    /// Bytes that sockets took.
+    pub bytes: u64,
+    /// Writes.
+    pub writes: u64,
+    /// Ephemeral events that slow sessions did not get.
+    pub ephemeral_drops: u64,
+    /// How the backlogs grew or shrank, in bytes.
+    pub backlog: i64,
+}
+
+/// An event of a room, waiting for the room's members.
+#[derive(Debug)]
+struct Pending {
+    frame: Bytes,
+    ephemeral: bool,
+    /// The slot of the session that must not get it, or [`NONE`].
+    exclude: u32,
+    next: u32,
+}
+
+/// A stretch of a room's events that its members got alike.
+#[derive(Debug)]
+struct Run {
+    flat: Bytes,
+    first: u32,
+    ephemeral: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Link {
+    piece: Piece,
+    next: u32,
+}
+
+/// What a connection is to be written.
+#[derive(Debug, Clone, Copy)]
+enum Piece {
+    Own(u32),
+    Event(u32),
+    Run(u32),
+}
+
+/// How a connection fared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flushed {
+    /// All is written, or waits within bounds.
+    Fine,
+    /// More waits than may.
+    TooSlow,
+    /// The socket is broken.
+    Broken,
+}
+
+impl Outgoing {
+    /// A frame for one connection.
+    pub fn own(&mut self, connections: &mut Connections, slot: u32, frame: Bytes) {
+        let Some(connection) = connections.get_mut(slot as usize) else { return };
+        let piece = Piece::Own(self.own.len() as u32);
+        self.own.push(frame);
+        self.link(connection, slot, piece);
+    }
+
+    /// Has the connection written to at the end of the turn.
+    pub fn touch(&mut self, connection: &mut Connection, slot: u32) {
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    /// An event for a room's members, but for the one in the slot `exclude`.
+    pub fn event(
+        &mut self,
+        rooms: &mut Rooms,
+        id: RoomId,
+        event: (Bytes, u64),
+        ephemeral: bool,
+        exclude: Option<u32>,
+    ) {
+        let Some(room) = rooms.get_mut(id) else { return };
+        let (frame, seq) = event;
+        let at = self.events.len() as u32;
+        self.events.push(Pending { frame, ephemeral, exclude: exclude.unwrap_or(NONE), next: NONE });
+        if room.first == NONE {
+            room.first = at;
+            self.rooms.push(id);
+        } else {
+            self.events[room.last as usize].next = at;
+        }
+        room.last = at;
+        if !ephemeral {
+            room.pending = seq;
+        }
+    }
+
+    /// Gives a room's pending events to those who are members now.
+    pub fn cut(&mut self, connections: &mut Connections, rooms: &mut Rooms, id: RoomId) {
+        let Some(room) = rooms.get_mut(id) else { return };
+        if room.first == NONE {
+            return;
+        }
+        if room.pending > 0 {
+            room.position.seq = std::mem::take(&mut room.pending);
+        }
+        let first = std::mem::replace(&mut room.first, NONE);
+        let (run, count) = self.run(connections, first);
+        let piece = Piece::Run(self.runs.len() as u32);
+        self.runs.push(run);
+        for &slot in &room.members {
+            let Some(connection) = connections.get_mut(slot as usize) else { continue };
+            if connection.excluded {
+                connection.excluded = false;
+                self.link_others(connection, slot, first);
+            } else {
+                self.link(connection, slot, piece);
+                self.tally.deliveries += count;
+            }
+        }
+    }
+
+    /// Cuts the runs of all rooms.
+    pub fn cut_all(&mut self, connections: &mut Connections, rooms: &mut Rooms) {
+        for at in 0..self.rooms.len() {
+            self.cut(connections, rooms, self.rooms[at]);
+        }
+    }
+
+    /// The slot that is to be written to as number `at` of the turn.
+    pub fn dirty(&self, at: usize) -> Option<u32> {
+        self.dirty.get(at).copied()
+    }
+
+    /// Forgets the turn.
+    pub fn clear(&mut self) {
+        self.events.clear();
+        self.runs.clear();
+        self.own.clear();
+        self.links.clear();
+        self.dirty.clear();
+        self.rooms.clear();
+        self.events.shrink_to(FRAMES_KEPT);
+        self.runs.shrink_to(FRAMES_KEPT);
+        self.own.shrink_to(FRAMES_KEPT);
+        self.links.shrink_to(LINKS_KEPT);
+    }
+
+    /// Joins the events of a chain, and marks who must not get all of it.
+    fn run(&self, connections: &mut Connections, first: u32) -> (Run, u64) {
+        let (mut count, mut bytes, mut ephemeral) = (0, 0, false);
+        for event in self.chain(first) {
+            count += 1;
+            bytes += event.frame.len();
+            ephemeral |= event.ephemeral;
+            if event.exclude != NONE
+                && let Some(connection) = connections.get_mut(event.exclude as usize)
+            {
+                connection.excluded = true;
+            }
+        }
+        let flat = if count == 1 {
+            self.events[first as usize].frame.clone()
+        } else {
+            let mut flat = BytesMut::with_capacity(bytes);
+            self.chain(first).for_each(|event| flat.extend_from_slice(&event.frame));
+            flat.freeze()
+        };
+        (Run { flat, first, ephemeral }, count)
+    }
+
+    fn chain(&self, first: u32) -> impl Iterator<Item = &Pending> {
+        let mut at = first;
+        std::iter::from_fn(move || {
+            let event = self.events.get(at as usize)?;
+            at = event.next;
+            Some(event)
+        })
+    }
+
+    /// Links the events of a chain one by one, but for the connection's own.
+    fn link_others(&mut self, connection: &mut Connection, slot: u32, first: u32) {
+        let mut at = first;
+        while let Some(event) = self.events.get(at as usize) {
+            let next = event.next;
+            if event.exclude != slot {
+                self.link(connection, slot, Piece::Event(at));
+                self.tally.deliveries += 1;
+            }
+            at = next;
+        }
+    }
+
+    fn link(&mut self, connection: &mut Connection, slot: u32, piece: Piece) {
+        let at = self.links.len() as u32;
+        self.links.push(Link { piece, next: NONE });
+        if connection.first == NONE {
+            connection.first = at;
+        } else {
+            self.links[connection.last as usize].next = at;
+        }
+        connection.last = at;
+        self.touch(connection, slot);
+    }
+
+    fn bytes(&self, piece: Piece) -> &Bytes {
+        match piece {
+            Piece::Own(at) => &self.own[at as usize],
+            Piece::Event(at) => &self.events[at as usize].frame,
+            Piece::Run(at) => &self.runs[at as usize].flat,
+        }
+    }
+
+    /// Writes what is pending for a connection, as far as its socket takes it; `limit` is how many bytes may wait.
+    pub fn flush(&mut self, connection: &mut Connection, limit: usize) -> Flushed {
+        let waited = connection.backlog_bytes();
+        let first = std::mem::replace(&mut connection.first, NONE);
+        let writable = std::mem::take(&mut connection.writable);
+        let done = if connection.backlog.is_some() {
+            self.put_behind(connection, first, limit);
+            if writable { self.write_backlog(connection) } else { Ok(()) }
+        } else {
+            self.write(connection, first)
+        };
+        let waits = connection.backlog_bytes();
+        self.tally.backlog += waits as i64 - waited as i64;
+        match done {
+            Err(_) => Flushed::Broken,
+            Ok(()) if waits > limit => Flushed::TooSlow,
+            Ok(()) => Flushed::Fine,
+        }
+    }
+
+    /// Writes to a socket that nothing waits for.
+    fn write(&mut self, connection: &mut Connection, first: u32) -> io::Result<()> {
+        let mut at = first;
+        while at != NONE {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let (mut filled, mut wanted, mut next) = (0, 0, at);
+            while filled < SLICES && next != NONE {
+                let Link { piece, next: after } = self.links[next as usize];
+                let bytes = self.bytes(piece);
+                slices[filled] = IoSlice::new(bytes);
+                wanted += bytes.len();
+                filled += 1;
+                next = after;
+            }
+            let mut cx = Context::from_waker(&connection.waker);
+            let taken = match connection.socket.poll_write(&mut cx, &slices[..filled]) {
+                Poll::Ready(Ok(0)) if wanted > 0 => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(taken) => taken?,
+                Poll::Pending => 0,
+            };
+            self.tally.writes += 1;
+            self.tally.bytes += taken as u64;
+            if taken < wanted {
+                self.keep_rest(connection, at, taken);
+                // Until it is pending nobody wakes this connection.
+                return self.write_backlog(connection);
+            }
+            at = next;
+        }
+        flush_stream(connection)
+    }
+
+    /// Makes a backlog of a chain of which `taken` bytes are written.
+    fn keep_rest(&self, connection: &mut Connection, first: u32, mut taken: usize) {
+        let mut backlog = Backlog::default();
+        let mut at = first;
+        while at != NONE {
+            let Link { piece, next } = self.links[at as usize];
+            let bytes = self.bytes(piece);
+            if taken >= bytes.len() {
+                taken -= bytes.len();
+            } else {
+                backlog.push(bytes.clone(), std::mem::take(&mut taken));
+            }
+            at = next;
+        }
+        connection.backlog = Some(Box::new(backlog));
+    }
+
+    /// Puts a chain behind a backlog; ephemeral events only as long as it is less than half of what may wait.
+    fn put_behind(&mut self, connection: &mut Connection, first: u32, limit: usize) {
+        let Some(backlog) = &mut connection.backlog else { return };
+        let mut at = first;
+        while at != NONE {
+            let Link { piece, next } = self.links[at as usize];
+            let slow = backlog.bytes() > limit / 2;
+            match piece {
+                Piece::Run(run) if slow && self.runs[run as usize].ephemeral => {
+                    let mut drops = 0;
+                    for event in self.chain(self.runs[run as usize].first) {
+                        if event.ephemeral {
+                            drops += 1;
+                        } else {
+                            backlog.push(event.frame.clone(), 0);
+                        }
+                    }
+                    self.tally.ephemeral_drops += drops;
+                }
+                Piece::Event(event) if slow && self.events[event as usize].ephemeral => {
+                    self.tally.ephemeral_drops += 1;
+                }
+                piece => backlog.push(self.bytes(piece).clone(), 0),
+            }
+            at = next;
+        }
+    }
+
+    /// Writes a backlog until the socket is full, and will wake the connection, or nothing is left.
+    pub fn write_backlog(&mut self, connection: &mut Connection) -> io::Result<()> {
+        while let Some(backlog) = &mut connection.backlog {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let filled = backlog.slices(&mut slices);
+            if filled == 0 {
+                connection.backlog = None;
+                break;
+            }
+            let mut cx = Context::from_waker(&connection.waker);
+            match connection.socket.poll_write(&mut cx, &slices[..filled]) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(taken) => {
+                    let taken = taken?;
+                    backlog.advance(taken);
+                    self.tally.writes += 1;
+                    self.tally.bytes += taken as u64;
+                }
+            }
+        }
+        flush_stream(connection)
+    }
+}
+
+/// Sends on what a stream keeps back. If it cannot now, it wakes the connection, and the shard tries again.
+pub fn flush_stream(connection: &mut Connection) -> io::Result<()> {
+    if matches!(connection.socket, Socket::Tcp(_)) {
+        return Ok(());
+    }
+    let mut cx = Context::from_waker(&connection.waker);
+    match connection.socket.poll_flush(&mut cx) {
+        Poll::Ready(done) => done,
+        Poll::Pending => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_small() {
+        assert_eq!(size_of::<Link>(), 12);
+    }
+}

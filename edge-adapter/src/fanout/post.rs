@@ -1,0 +1,159 @@
+//! What is handed to a shard: the core's answers and the rooms' events, in the core's order.
+use crate::fanout::shared::SharedEvent;
+pub use crate::session::key::RoomId;
+use crate::session::key::SessionKey;
+use crate::session::request::ClientId;
+use crate::wire::event::{Failure, Position};
+use std::sync::Arc;
+
+/// One thing for a shard to act upon. Within a shard posts are acted upon in order; a post that changes who is in a
+/// room stands exactly where that change is in the room's order of events.
+#[derive(Debug)]
+pub enum Post {
+    /// The session is let in: `welcome` goes out.
+    Opened {
+        /// Which.
+        session: SessionKey,
+        /// Its user, as the core decided.
+        user: Arc<str>,
+    },
+    /// The session is not let in, or no longer.
+    Refused {
+        /// Which.
+        session: SessionKey,
+        /// Why.
+        failure: Failure,
+    },
+    /// The session is in a room; `joined` goes out, then the page, then, when `live`, the room's events.
+    /// Also comes unasked, for a session that was in the room already and has lost its place.
+    Joined {
+        /// Which.
+        session: SessionKey,
+        /// The id of its command; none if it gave none or asked for nothing.
+        id: Option<ClientId>,
+        /// The room.
+        room: RoomId,
+        /// Its name.
+        name: Arc<str>,
+        /// Whether the session's own live events come back to it.
+        echo: bool,
+        /// The room's position at this point.
+        position: Position,
+        /// As in `joined`.
+        recovered: Option<bool>,
+        /// As in `joined`.
+        replayed: u64,
+        /// The first page of the replay.
+        page: Vec<Arc<SharedEvent>>,
+        /// The page reaches the top. If not, the shard pulls the next one when the socket has drained.
+        live: bool,
+    },
+    /// A session that was in the room already asked to join: `joined` goes out with the present position, nothing changes.
+    StillJoined {
+        /// Which.
+        session: SessionKey,
+        /// The id of its command.
+        id: Option<ClientId>,
+        /// The room.
+        room: RoomId,
+        /// The room's position.
+        position: Position,
+    },
+    /// A join that failed.
+    JoinFailed {
+        /// Which.
+        session: SessionKey,
+        /// The id of its command.
+        id: Option<ClientId>,
+        /// The room's name.
+        name: Arc<str>,
+        /// Why.
+        failure: Failure,
+    },
+    /// The next page of a replay.
+    Page {
+        /// Which.
+        session: SessionKey,
+        /// The room.
+        room: RoomId,
+        /// The events.
+        events: Vec<Arc<SharedEvent>>,
+        /// The page reaches the top.
+        live: bool,
+    },
+    /// The session is out of the room: an `ack` if it asked, else `left`.
+    Left {
+        /// Which.
+        session: SessionKey,
+        /// The room.
+        room: RoomId,
+        /// It asked, with this id or none; absent when it is put out.
+        asked: Option<Option<ClientId>>,
+    },
+    /// A publish succeeded; only for one that has an id.
+    Ack {
+        /// Which.
+        session: SessionKey,
+        /// The id of its command.
+        id: ClientId,
+        /// The room's name.
+        name: Arc<str>,
+        /// Where the event stands; none for ephemeral kinds.
+        seq: Option<u64>,
+        /// It had been published before.
+        duplicate: bool,
+    },
+    /// A command failed.
+    Failed {
+        /// Which.
+        session: SessionKey,
+        /// The id of its command.
+        id: Option<ClientId>,
+        /// The room's name.
+        name: Option<Arc<str>>,
+        /// Why.
+        failure: Failure,
+    },
+    /// A page of history.
+    History {
+        /// Which.
+        session: SessionKey,
+        /// The id of its command.
+        id: Option<ClientId>,
+        /// The room's name.
+        name: Arc<str>,
+        /// The room's position.
+        position: Position,
+        /// The events.
+        events: Vec<Arc<SharedEvent>>,
+        /// There are more in that direction.
+        more: bool,
+    },
+    /// An event for all in the room.
+    Event {
+        /// The room.
+        room: RoomId,
+        /// The event.
+        event: Arc<SharedEvent>,
+        /// The session of this shard that published it: signals and typing are not sent back to it, and nothing is where
+        /// it joined with `echo: false`.
+        origin: Option<SessionKey>,
+    },
+    /// The room's numbering began anew, or events were lost: every live session in it gets `joined` with `recovered: false`.
+    Reset {
+        /// The room.
+        room: RoomId,
+        /// Where it goes on from.
+        position: Position,
+    },
+}
+
+/// Where posts go: the shards' inboxes. Shards are numbered from 0; a session's is in its key.
+pub trait Posts: Send + Sync {
+    /// How many shards there are.
+    fn shards(&self) -> usize;
+
+    /// Puts all of `posts` behind what the shard has already, in order, and leaves the vector empty. Never waits; wakes the
+    /// shard if it had nothing. Unknown shards' posts are dropped.
+    fn post(&self, shard: usize, posts: &mut Vec<Post>);
+}

@@ -1,0 +1,349 @@
+//! The shard: one task, its connections and rooms, and the turn in which it deals with all that has come.
+//!
+//! A turn reads the sockets that are ready, takes in new connections, acts on the posts in their order, and then writes
+//! to each connection once. It never waits for a socket.
+use crate::config::Config;
+use crate::fanout::connection::{Connection, ConnectionWaker, NONE, NewSession, Phase, Start};
+use crate::fanout::inbox::{Batch, Inbox};
+use crate::fanout::outgoing::{Connections, Flushed, Outgoing};
+use crate::fanout::rooms::Rooms;
+use crate::fanout::shards::Census;
+use crate::metrics::EdgeMetrics;
+use crate::session::key::SessionKey;
+use crate::session::request::{Request, Upstream};
+use crate::session::state::{Limits, Session};
+use crate::wire::close::CloseReason;
+use bytes::Bytes;
+use slab::Slab;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// What one read takes at most, in bytes; one buffer serves all connections of a shard.
+const READ_BUFFER: usize = 64 * 1024;
+/// A heartbeat is cut into this many ticks, each of which looks at as small a part of the connections: an even load, and
+/// silence is noticed within half a heartbeat.
+const TICKS: u32 = 16;
+/// After so many posts of one turn all is written: when thousands come back at once their frames are not all held
+/// at the same time, and for a room's run more than this in one write gains nothing.
+const POSTS_PER_WRITE: usize = 1024;
+/// A page of a replay is asked for when less than this waits for the socket, in bytes: it comes in time to keep the
+/// socket busy.
+const PULL_BELOW: usize = 16 * 1024;
+
+/// One shard.
+pub struct Shard {
+    pub(super) number: usize,
+    pub(super) config: Arc<Config>,
+    pub(super) limits: Limits,
+    pub(super) upstream: Arc<dyn Upstream>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) census: Arc<Census>,
+    pub(super) metrics: EdgeMetrics,
+    pub(super) connections: Connections,
+    /// How many sessions there have been.
+    pub(super) generation: u32,
+    pub(super) rooms: Rooms,
+    pub(super) out: Outgoing,
+    /// Empty while it is in use.
+    pub(super) buffer: Box<[u8]>,
+    /// Slots whose sockets had more than one read.
+    pub(super) again: Vec<u32>,
+    /// When to stop waiting for which client's close frame; all wait equally long, so the first is due first.
+    pub(super) closing: VecDeque<(Instant, SessionKey)>,
+    pub(super) clock: Clock,
+    /// While draining: when to stop waiting for answers.
+    pub(super) drain: Option<Drain>,
+}
+
+/// What time it is for a shard.
+#[derive(Debug)]
+pub struct Clock {
+    /// What the rate limiter counts from.
+    start: Instant,
+    /// The turn's time.
+    pub now: Instant,
+    /// How many ticks have passed. Counted, not computed: after a suspended machine wakes up nobody is late.
+    pub tick: u32,
+    next_tick: Instant,
+    period: Duration,
+}
+
+/// Whether answers are still waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drain {
+    /// Until then.
+    Until(Instant),
+    /// All has been closed.
+    Over,
+}
+
+impl Clock {
+    fn new(heartbeat: Duration) -> Self {
+        let now = Instant::now();
+        let period = (heartbeat / TICKS).max(Duration::from_millis(1));
+        Clock { start: now, now, tick: 0, next_tick: now + period, period }
+    }
+
+    /// The turn's time, for the rate limiter.
+    pub fn elapsed(&self) -> Duration {
+        self.now - self.start
+    }
+}
+
+impl Shard {
+    /// A shard without connections.
+    pub fn new(
+        number: usize,
+        config: Arc<Config>,
+        upstream: Arc<dyn Upstream>,
+        inbox: Arc<Inbox>,
+        census: Arc<Census>,
+        metrics: EdgeMetrics,
+    ) -> Shard {
+        Shard {
+            number,
+            limits: Limits::new(&config),
+            clock: Clock::new(config.heartbeat),
+            config,
+            upstream,
+            inbox,
+            census,
+            metrics,
+            connections: Slab::new(),
+            generation: 0,
+            rooms: Rooms::default(),
+            out: Outgoing::default(),
+            buffer: vec![0; READ_BUFFER].into(),
+            again: Vec::new(),
+            closing: VecDeque::new(),
+            drain: None,
+        }
+    }
+
+    /// Turn after turn.
+    pub async fn run(mut self) {
+        let mut batch = Batch::default();
+        let mut sleep = pin!(tokio::time::sleep_until(self.deadline().into()));
+        loop {
+            let deadline = self.deadline().into();
+            if sleep.deadline() != deadline {
+                sleep.as_mut().reset(deadline);
+            }
+            poll_fn(|cx| {
+                let taken = self.inbox.poll_take(cx, &mut batch).is_ready();
+                let due = sleep.as_mut().poll(cx).is_ready();
+                if taken || due || !self.again.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+            self.turn(&mut batch);
+            if !self.again.is_empty() || !self.inbox.is_empty() {
+                // Let the runtime look at the sockets and the link do its part: batches grow by it.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Deals with all that has come.
+    fn turn(&mut self, batch: &mut Batch) {
+        self.clock.now = Instant::now();
+        let ready = self.again.len();
+        for at in 0..ready {
+            self.ready(self.again[at]);
+        }
+        self.again.drain(..ready);
+        for slot in batch.ready.drain(..) {
+            self.ready(slot);
+        }
+        for newcomer in batch.newcomers.drain(..) {
+            self.adopt(newcomer);
+        }
+        if !batch.posts.is_empty() {
+            self.metrics.turn_batch.observe(batch.posts.len() as f64);
+        }
+        let mut posts = batch.posts.drain(..);
+        loop {
+            for post in posts.by_ref().take(POSTS_PER_WRITE) {
+                self.act(post);
+            }
+            if posts.len() == 0 {
+                break;
+            }
+            self.write();
+        }
+        drop(posts);
+        if std::mem::take(&mut batch.drain) {
+            self.begin_drain();
+        }
+        self.time_passes();
+        self.write();
+        self.count();
+        batch.shrink();
+    }
+
+    /// Gives every room's run to its members, and writes to every connection that has anything to be written.
+    fn write(&mut self) {
+        self.out.cut_all(&mut self.connections, &mut self.rooms);
+        for at in 0.. {
+            let Some(slot) = self.out.dirty(at) else { break };
+            let Some(connection) = self.connections.get_mut(slot as usize) else { continue };
+            if !std::mem::take(&mut connection.dirty) {
+                continue;
+            }
+            match self.out.flush(connection, self.config.session_queue_bytes) {
+                Flushed::Broken => self.gone(slot),
+                _ if connection.phase == Phase::Ending => self.remove(slot),
+                Flushed::TooSlow if connection.is_alive() => self.too_slow(slot),
+                // Its close frame could not be told from the nonsense around it, so it learns from the end of ours.
+                Flushed::Fine if connection.deaf && connection.backlog.is_none() => {
+                    let mut cx = Context::from_waker(&connection.waker);
+                    // A socket that cannot even do that is gone, as the next read tells.
+                    let _ = connection.socket.poll_shutdown(&mut cx);
+                }
+                Flushed::TooSlow | Flushed::Fine => self.pull(slot),
+            }
+        }
+        self.out.clear();
+    }
+
+    /// Asks for the next page of a replay when the socket is ready for it.
+    fn pull(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        if connection.phase != Phase::Open || connection.backlog_bytes() > PULL_BELOW {
+            return;
+        }
+        if let Some((room, after)) = connection.session.next_pull() {
+            // Never refused.
+            let _ = self.upstream.send(Request::Pull { session: connection.key, room, after });
+        }
+    }
+
+    fn count(&mut self) {
+        let tally = std::mem::take(&mut self.out.tally);
+        let add = |counter: &prometheus_client::metrics::counter::Counter, n: u64| {
+            if n > 0 {
+                counter.inc_by(n);
+            }
+        };
+        add(&self.metrics.messages_in, tally.messages);
+        add(&self.metrics.deliveries, tally.deliveries);
+        add(&self.metrics.bytes_out, tally.bytes);
+        add(&self.metrics.writes, tally.writes);
+        add(&self.metrics.ephemeral_drops, tally.ephemeral_drops);
+        if tally.backlog != 0 {
+            self.metrics.backlog_bytes.inc_by(tally.backlog);
+        }
+    }
+
+    /// Takes a connection in and asks the core about it.
+    fn adopt(&mut self, newcomer: NewSession) {
+        let NewSession { socket, read_ahead, id, dev_user, room, since, refuse } = newcomer;
+        let Ok(socket) = socket.settle() else {
+            self.metrics.closed(CloseReason::Vanished);
+            return self.leave_census();
+        };
+        let entry = self.connections.vacant_entry();
+        if entry.key() >= SessionKey::SLOTS {
+            self.metrics.closed(CloseReason::Overloaded);
+            return self.leave_census();
+        }
+        let slot = entry.key() as u32;
+        self.generation = self.generation.wrapping_add(1).max(1);
+        let key = SessionKey::new(self.number, slot as usize, self.generation);
+        let wake = ConnectionWaker::new(self.inbox.clone(), slot);
+        let refuse = refuse.or(self.drain.map(|_| CloseReason::Draining));
+        entry.insert(Connection {
+            key,
+            socket,
+            parser: Default::default(),
+            session: Session::new(since),
+            start: Some(Box::new(Start { read_ahead, id: id.clone(), room, asked: refuse.is_none() })),
+            backlog: None,
+            waker: Waker::from(wake.clone()),
+            wake,
+            first: NONE,
+            last: NONE,
+            heard: self.clock.tick,
+            phase: Phase::Opening,
+            dirty: false,
+            writable: false,
+            excluded: false,
+            deaf: false,
+        });
+        match refuse {
+            Some(reason) => self.shut(slot, reason),
+            // Never refused.
+            None => drop(self.upstream.send(Request::Open { session: key, id, dev_user })),
+        }
+    }
+
+    fn leave_census(&self) {
+        self.metrics.connections.dec();
+        self.census.leave();
+    }
+
+    /// Forgets a connection; its socket closes.
+    pub(super) fn remove(&mut self, slot: u32) {
+        if let Some(connection) = self.connections.try_remove(slot as usize) {
+            self.out.tally.backlog -= connection.backlog_bytes() as i64;
+            self.leave_census();
+        }
+    }
+
+    /// When the shard must look even if nothing comes.
+    fn deadline(&self) -> Instant {
+        let linger = self.closing.front().map(|(at, _)| *at);
+        let drain = match self.drain {
+            Some(Drain::Until(at)) => Some(at),
+            Some(Drain::Over) | None => None,
+        };
+        [linger, drain].into_iter().flatten().fold(self.clock.next_tick, Instant::min)
+    }
+
+    /// Does what has become due.
+    fn time_passes(&mut self) {
+        let now = self.clock.now;
+        while let Some(&(at, session)) = self.closing.front()
+            && at <= now
+        {
+            self.closing.pop_front();
+            let slot = session.slot();
+            if self.connections.get(slot).is_some_and(|connection| connection.key == session) {
+                self.remove(slot as u32);
+            }
+        }
+        if let Some(Drain::Until(at)) = self.drain
+            && at <= now
+        {
+            self.end_drain();
+        }
+        if self.clock.next_tick <= now {
+            self.clock.next_tick = now + self.clock.period;
+            self.clock.tick = self.clock.tick.wrapping_add(1);
+            self.tick();
+        }
+    }
+
+    /// Pings one part of the connections, and looks for silence in it and in the part half a heartbeat away.
+    fn tick(&mut self) {
+        /// A ping without a payload.
+        const PING: Bytes = Bytes::from_static(&[0x89, 0]);
+        let slots = self.connections.capacity();
+        for (part, ping) in [(self.clock.tick, true), (self.clock.tick.wrapping_add(TICKS / 2), false)] {
+            for slot in ((part % TICKS) as usize..slots).step_by(TICKS as usize) {
+                let Some(connection) = self.connections.get(slot) else { continue };
+                let silent = self.clock.tick.wrapping_sub(connection.heard) >= 2 * TICKS;
+                match connection.phase {
+                    Phase::Open if silent => self.gone(slot as u32),
+                    // The core has not said a word; the client may find another edge whose core does.
+                    Phase::Opening if silent => self.shut(slot as u32, CloseReason::Overloaded),
+                    Phase::Open if ping => self.out.own(&mut self.connections, slot as u32, PING),
+                    _ => {}
+                }
+            }
+        }
+    }
+}

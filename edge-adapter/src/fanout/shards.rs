@@ -1,0 +1,130 @@
+//! The handle in front of all shards.
+use crate::config::Config;
+use crate::fanout::connection::NewSession;
+use crate::fanout::inbox::Inbox;
+use crate::fanout::post::{Post, Posts};
+use crate::fanout::shard::Shard;
+use crate::metrics::EdgeMetrics;
+use crate::session::request::Upstream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::Notify;
+
+/// A session's name has 8 bits for its shard.
+const SHARDS_MAX: usize = 256;
+
+/// All shards of an edge; clones are the same shards.
+#[derive(Debug, Clone)]
+pub struct Shards {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: Arc<Config>,
+    metrics: EdgeMetrics,
+    inboxes: Vec<Arc<Inbox>>,
+    next: AtomicUsize,
+    census: Arc<Census>,
+}
+
+/// How many sessions there are, over all shards.
+#[derive(Debug, Default)]
+pub struct Census {
+    sessions: AtomicUsize,
+    emptied: Notify,
+}
+
+impl Shards {
+    /// Inboxes for as many shards as the settings ask for. What is put in waits for [`Shards::run`].
+    pub fn new(config: Arc<Config>, metrics: EdgeMetrics) -> Shards {
+        let inboxes = (0..config.shards.clamp(1, SHARDS_MAX)).map(|_| Arc::default()).collect();
+        let shared = Shared { config, metrics, inboxes, next: AtomicUsize::new(0), census: Arc::default() };
+        Shards { shared: Arc::new(shared) }
+    }
+
+    /// Starts the shards' tasks on the current runtime; they end with it. To be called once.
+    pub fn run(&self, upstream: &Arc<dyn Upstream>) {
+        let Shared { config, metrics, inboxes, census, .. } = &*self.shared;
+        for (number, inbox) in inboxes.iter().enumerate() {
+            let shard = Shard::new(
+                number,
+                config.clone(),
+                upstream.clone(),
+                inbox.clone(),
+                census.clone(),
+                metrics.clone(),
+            );
+            // A turn takes what there is and then waits, so it needs no budget to be fair.
+            tokio::spawn(tokio::task::unconstrained(shard.run()));
+        }
+    }
+
+    /// Gives a connection to a shard, in turn.
+    pub fn adopt(&self, newcomer: NewSession) {
+        self.shared.census.enter();
+        self.shared.metrics.connections.inc();
+        let next = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        self.shared.inboxes[next % self.shared.inboxes.len()].adopt(newcomer);
+    }
+
+    /// Tells every session to come back elsewhere, and ends it; who comes from now on is sent away at once.
+    pub fn drain(&self) {
+        for inbox in &self.shared.inboxes {
+            inbox.drain();
+        }
+    }
+
+    /// Waits until no session is left.
+    pub async fn idle(&self) {
+        self.shared.census.emptied().await;
+    }
+
+    /// How many sessions there are.
+    pub fn sessions(&self) -> usize {
+        self.shared.census.count()
+    }
+}
+
+impl Posts for Shards {
+    fn shards(&self) -> usize {
+        self.shared.inboxes.len()
+    }
+
+    fn post(&self, shard: usize, posts: &mut Vec<Post>) {
+        match self.shared.inboxes.get(shard) {
+            Some(inbox) => inbox.post(posts),
+            None => posts.clear(),
+        }
+    }
+}
+
+impl Census {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.sessions.load(Ordering::Acquire)
+    }
+
+    /// One more.
+    pub fn enter(&self) {
+        self.sessions.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// One fewer.
+    pub fn leave(&self) {
+        if self.sessions.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.emptied.notify_waiters();
+        }
+    }
+
+    async fn emptied(&self) {
+        loop {
+            // Made before the look, so that a last session that leaves in between is noticed.
+            let emptied = self.emptied.notified();
+            if self.count() == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+}

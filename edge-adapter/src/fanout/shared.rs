@@ -1,0 +1,25 @@
+//! An event with its bytes: each encoding is made once, on first need, and shared by all sessions.
+use crate::wire::event::Event;
+use crate::wire::json;
+use bytes::Bytes;
+use std::sync::OnceLock;
+
+/// An event and what it looks like on each transport.
+#[derive(Debug)]
+pub struct SharedEvent {
+    /// The event.
+    pub event: Event,
+    websocket_json: OnceLock<Bytes>,
+}
+
+impl SharedEvent {
+    /// An event that nobody has encoded yet.
+    pub fn new(event: Event) -> Self {
+        Self { event, websocket_json: OnceLock::new() }
+    }
+
+    /// A whole WebSocket text frame: head and JSON envelope.
+    pub fn websocket_json(&self) -> &Bytes {
+        self.websocket_json.get_or_init(|| json::event_frame(&self.event))
+    }
+}

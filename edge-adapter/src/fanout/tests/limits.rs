@@ -1,0 +1,150 @@
+//! Slow, loud and greedy clients: what they are told, and that nobody else notices.
+use super::*;
+use crate::wire::event::{Code, Failure};
+use socket2::SockRef;
+
+/// The kernel takes this much at the most for a client that reads nothing, on both sides.
+const KERNEL: usize = 8 * 1024 * 1024;
+
+#[tokio::test]
+async fn a_slow_reader_is_closed_and_another_gets_everything() {
+    let edge = Edge::start(config());
+    let (mut slow, mut quick) = (edge.connect_joined().await, edge.connect_joined().await);
+    SockRef::from(slow.socket.get_ref()).set_recv_buffer_size(32 * 1024).unwrap();
+    let mut seq = 4;
+    // The quick one reads each round; the slow one reads nothing until the shard has given it up.
+    while edge.metrics.slow_consumers.get() == 0 {
+        assert!(seq < (2 * KERNEL / 10_000) as u64, "the slow one should have been closed by now");
+        edge.post((1..=10).map(|n| big(Kind::Text, seq + n, 10_000)));
+        for n in 1..=10 {
+            assert_eq!(quick.told().await, (seq + n).to_string());
+        }
+        seq += 10;
+    }
+    assert_eq!(edge.core.next().await, Request::Close { session: slow.key });
+    let mut last = 4;
+    loop {
+        match slow.message().await {
+            Message::Text(text) => {
+                last += 1;
+                assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["seq"], last);
+            }
+            Message::Close(frame) => {
+                let frame = frame.unwrap();
+                assert_eq!((u16::from(frame.code), frame.reason.as_str()), (4002, "slow_consumer"));
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(last < seq, "what waited was dropped");
+    edge.post([event(seq + 1)]);
+    assert_eq!(quick.told().await, (seq + 1).to_string());
+}
+
+#[tokio::test]
+async fn a_slow_reader_loses_ephemeral_events_first() {
+    let edge = Edge::start(config());
+    let (mut slow, mut quick) = (edge.connect_joined().await, edge.connect_joined().await);
+    SockRef::from(slow.socket.get_ref()).set_recv_buffer_size(32 * 1024).unwrap();
+    let (mut signals, mut seq) = (0, 4);
+    while edge.metrics.ephemeral_drops.get() == 0 {
+        assert!(signals < 2 * KERNEL / 10_000, "signals should have been dropped by now");
+        seq += 1;
+        edge.post([big(Kind::Signal, 0, 10_000), event(seq)]);
+        signals += 1;
+        assert_eq!((quick.told().await, quick.told().await), ("signal".into(), seq.to_string()));
+    }
+    // Signals never close a session, however many there are.
+    edge.post((0..500).map(|_| big(Kind::Signal, 0, 10_000)).chain([event(seq + 1)]));
+    let (mut got, mut next) = (0, 5);
+    while next <= seq + 1 {
+        match slow.told().await.as_str() {
+            "signal" => got += 1,
+            told => {
+                assert_eq!(told, next.to_string(), "sequenced events are never dropped");
+                next += 1;
+            }
+        }
+    }
+    assert!(got < signals, "{got} of {signals}");
+}
+
+/// All that was slowed down comes in order, whatever the cuts: sizes that fill and half fill the socket's buffers.
+#[tokio::test]
+async fn a_reader_that_catches_up_has_missed_nothing() {
+    let edge = Edge::start(Config { session_queue_bytes: 64 * 1024 * 1024, ..config() });
+    let mut client = edge.connect_joined().await;
+    let sizes = [10, 200, 70_000, 3, 1000, 130_000];
+    let count = 300;
+    for seq in 0..count {
+        edge.post([big(Kind::Text, 5 + seq, sizes[seq as usize % sizes.len()])]);
+    }
+    for seq in 0..count {
+        assert_eq!(client.told().await, (5 + seq).to_string());
+    }
+    client.send(r#"{"type":"ping","id":"p"}"#).await;
+    assert_eq!(client.told().await, "ack");
+    assert_eq!(edge.metrics.backlog_bytes.get(), 0);
+}
+
+#[tokio::test]
+async fn a_hundred_refused_commands_end_the_session() {
+    let edge = Edge::start(Config { rate_limit: 1, rate_burst: 2, ..config() });
+    let mut client = edge.connect().await;
+    for n in 0..102 {
+        // What cannot be read counts as well.
+        let text = if n % 2 == 0 { format!(r#"{{"type":"ping","id":"{n}"}}"#) } else { "nonsense".into() };
+        client.send(&text).await;
+    }
+    assert_eq!((client.told().await, client.told().await), ("ack".into(), "invalid_argument".into()));
+    let refused = client.json().await;
+    assert_eq!((&refused["id"], &refused["data"]["code"]), (&"2".into(), &"resource_exhausted".into()));
+    assert!((1..=1000).contains(&refused["data"]["retry_after_ms"].as_u64().unwrap()));
+    for _ in 1..99 {
+        assert_eq!(client.told().await, "resource_exhausted");
+    }
+    assert_eq!(client.closed().await, (4004, "rate_limited".into()));
+}
+
+#[tokio::test]
+async fn the_room_after_the_last_is_refused() {
+    let edge = Edge::start(config());
+    let mut client = edge.connect().await;
+    for n in 0..=100 {
+        client.send(&format!(r#"{{"type":"join","id":"{n}","room":"r{n}"}}"#)).await;
+    }
+    let error = client.json().await;
+    assert_eq!((&error["id"], &error["data"]["code"]), (&"100".into(), &"resource_exhausted".into()));
+    assert_eq!(edge.core.asked().len(), 100);
+    // A join that fails makes room.
+    edge.post([Post::JoinFailed {
+        session: client.key,
+        id: Some("7".into()),
+        name: "r7".into(),
+        failure: Failure::new(Code::PermissionDenied, "no"),
+    }]);
+    assert_eq!(client.told().await, "permission_denied");
+    client.send(r#"{"type":"join","id":"100","room":"r100"}"#).await;
+    assert!(matches!(edge.core.next().await, Request::Join { room, .. } if &*room == "r100"));
+}
+
+#[tokio::test]
+async fn a_full_queue_to_the_core_is_told_and_leaves_no_trace() {
+    let edge = Edge::start(Config { max_rooms_per_session: 1, ..config() });
+    let mut client = edge.connect().await;
+    edge.core.busy.store(true, Ordering::Relaxed);
+    for text in [
+        r#"{"type":"join","id":"1","room":"a"}"#,
+        r#"{"type":"join","id":"1","room":"b"}"#,
+        r#"{"type":"text","id":"1","room":"a","data":{}}"#,
+    ] {
+        client.send(text).await;
+        let error = client.json().await;
+        assert_eq!((&error["id"], &error["data"]["code"]), (&"1".into(), &"resource_exhausted".into()));
+        assert!(error["data"]["retry_after_ms"].is_u64(), "{error}");
+    }
+    edge.core.busy.store(false, Ordering::Relaxed);
+    client.send(r#"{"type":"join","id":"1","room":"c"}"#).await;
+    assert!(matches!(edge.core.next().await, Request::Join { .. }));
+}

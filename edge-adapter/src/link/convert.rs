@@ -1,0 +1,246 @@
+//! Between the link's schema and the edge's own words: by hand, and only here.
+use crate::{
+    fanout::shared::SharedEvent,
+    session::key::SessionKey,
+    wire::event::{Code, Event, Failure, Kind, Payload, Position},
+};
+use bytes::Bytes;
+use hearth_proto::v1::{self, edge_frame::Frame};
+use std::sync::Arc;
+use tonic::Code as GrpcCode;
+
+/// An event of the room `name`. None for a kind that this build does not know.
+pub fn event(event: v1::Event, name: &Arc<str>) -> Option<Event> {
+    let kind = match v1::EventKind::try_from(event.kind).ok()? {
+        v1::EventKind::Unspecified | v1::EventKind::Text => Kind::Text,
+        v1::EventKind::System => Kind::System,
+        v1::EventKind::Signal => Kind::Signal,
+        v1::EventKind::Typing => Kind::Typing,
+    };
+    let payload = match event.payload.and_then(|payload| payload.data) {
+        Some(v1::payload::Data::Json(json)) => Payload::Json(Bytes::from(json)),
+        Some(v1::payload::Data::Binary(bytes)) => Payload::Binary(bytes),
+        None => Payload::Json(Bytes::from_static(b"{}")),
+    };
+    Some(Event {
+        room: Arc::clone(name),
+        kind,
+        seq: event.seq,
+        id: (!event.id.is_empty()).then(|| event.id.into()),
+        author: event.author.into(),
+        payload,
+        timestamp_us: event.timestamp.map_or(0, micros),
+    })
+}
+
+/// The events of a page, each to be shared.
+pub fn events(events: Vec<v1::Event>, name: &Arc<str>) -> Vec<Arc<SharedEvent>> {
+    events.into_iter().filter_map(|found| event(found, name)).map(|event| Arc::new(SharedEvent::new(event))).collect()
+}
+
+/// A place in a room's order; absent stands for the very beginning of no known epoch.
+pub fn position(position: Option<v1::Position>) -> Position {
+    let v1::Position { epoch, seq } = position.unwrap_or_default();
+    Position { epoch: epoch.into(), seq }
+}
+
+/// Why a core refused.
+pub fn failure(error: v1::Error) -> Failure {
+    let code = match GrpcCode::from_i32(error.code) {
+        GrpcCode::InvalidArgument => Code::InvalidArgument,
+        GrpcCode::NotFound => Code::NotFound,
+        GrpcCode::PermissionDenied => Code::PermissionDenied,
+        GrpcCode::ResourceExhausted => Code::ResourceExhausted,
+        GrpcCode::FailedPrecondition => Code::FailedPrecondition,
+        GrpcCode::Aborted | GrpcCode::AlreadyExists => Code::Aborted,
+        GrpcCode::OutOfRange => Code::OutOfRange,
+        GrpcCode::Unimplemented => Code::Unimplemented,
+        GrpcCode::Unavailable | GrpcCode::DeadlineExceeded | GrpcCode::Cancelled => Code::Unavailable,
+        GrpcCode::Unauthenticated => Code::Unauthenticated,
+        GrpcCode::Ok | GrpcCode::Unknown | GrpcCode::Internal | GrpcCode::DataLoss => Code::Internal,
+    };
+    let retry_after_ms = (error.retry_after_ms > 0).then_some(error.retry_after_ms);
+    Failure { code, message: error.message.into(), retry_after_ms }
+}
+
+/// The first frame of a stream.
+pub fn hello(edge: &str) -> v1::EdgeFrame {
+    let hello = v1::Hello { protocol: hearth_proto::LINK_PROTOCOL, edge: edge.to_owned() };
+    v1::EdgeFrame { session: 0, request: 0, frame: Some(Frame::Hello(hello)) }
+}
+
+/// A session begins, or is brought to another core.
+pub fn open(session: SessionKey, request: u64, id: &str, who: Who<'_>) -> v1::EdgeFrame {
+    use v1::open_session::Credentials;
+    let credentials = match who {
+        Who::Dev(user) => Credentials::DevUser(user.to_owned()),
+        Who::Known(user) => Credentials::Reopened(v1::Opened { user: user.to_owned() }),
+    };
+    let open = v1::OpenSession { id: id.to_owned(), credentials: Some(credentials) };
+    of_session(session, request, Frame::Open(open))
+}
+
+/// Who a session is.
+#[derive(Debug, Clone, Copy)]
+pub enum Who<'a> {
+    /// In dev mode, the name that it gave itself; empty for a guest.
+    Dev(&'a str),
+    /// What a core has already said.
+    Known(&'a str),
+}
+
+/// A session ends.
+pub fn close(session: SessionKey) -> v1::EdgeFrame {
+    of_session(session, 0, Frame::Close(v1::CloseSession {}))
+}
+
+/// A session joins a room.
+pub fn join(
+    session: SessionKey,
+    request: u64,
+    room: &str,
+    since: Option<&Position>,
+    history: u32,
+    echo: bool,
+) -> v1::EdgeFrame {
+    let join = v1::Join { room: room.to_owned(), since: since.map(to_position), history, echo: Some(echo) };
+    of_session(session, request, Frame::Join(join))
+}
+
+/// A session leaves a room.
+pub fn leave(session: SessionKey, request: u64, room: &str) -> v1::EdgeFrame {
+    of_session(session, request, Frame::Leave(v1::Leave { room: room.to_owned() }))
+}
+
+/// What a session publishes.
+#[derive(Debug, Clone, Copy)]
+pub struct Publish<'a> {
+    /// The room.
+    pub room: &'a str,
+    /// The idempotency key.
+    pub id: Option<&'a str>,
+    /// What kind of event.
+    pub kind: Kind,
+    /// A checked JSON payload.
+    pub payload: &'a [u8],
+    /// Only while the room has this epoch.
+    pub epoch: Option<&'a str>,
+}
+
+/// A session publishes.
+pub fn publish(session: SessionKey, request: u64, publish: Publish<'_>) -> v1::EdgeFrame {
+    let kind = match publish.kind {
+        Kind::Text => v1::EventKind::Text,
+        Kind::System => v1::EventKind::System,
+        Kind::Signal => v1::EventKind::Signal,
+        Kind::Typing => v1::EventKind::Typing,
+    };
+    // A checked payload is UTF-8, so nothing is lost.
+    let json = String::from_utf8_lossy(publish.payload).into_owned();
+    let link_publish = v1::LinkPublish {
+        id: publish.id.unwrap_or_default().to_owned(),
+        publish: Some(v1::Publish {
+            room: publish.room.to_owned(),
+            kind: kind.into(),
+            payload: Some(v1::Payload { data: Some(v1::payload::Data::Json(json)) }),
+            epoch: publish.epoch.unwrap_or_default().to_owned(),
+        }),
+    };
+    of_session(session, request, Frame::Publish(link_publish))
+}
+
+/// A session reads history.
+pub fn history(
+    session: SessionKey,
+    request: u64,
+    room: &str,
+    after: Option<u64>,
+    before: Option<u64>,
+    limit: u32,
+) -> v1::EdgeFrame {
+    let history = v1::History { room: room.to_owned(), after, before, limit: Some(limit) };
+    of_session(session, request, Frame::History(history))
+}
+
+/// A session wants the next page; none stands for all sessions in the room.
+pub fn pull(session: Option<SessionKey>, request: u64, room: &str, after: &Position) -> v1::EdgeFrame {
+    let pull = v1::Pull { room: room.to_owned(), after: Some(to_position(after)) };
+    v1::EdgeFrame { session: session.map_or(0, SessionKey::number), request, frame: Some(Frame::Pull(pull)) }
+}
+
+/// The edge's sessions go on in a room.
+pub fn resume(
+    request: u64,
+    room: &str,
+    since: &Position,
+    sessions: impl Iterator<Item = SessionKey>,
+) -> v1::EdgeFrame {
+    let sessions = sessions.map(SessionKey::number).collect();
+    let resume = v1::Resume { room: room.to_owned(), since: Some(to_position(since)), sessions };
+    v1::EdgeFrame { session: 0, request, frame: Some(Frame::Resume(resume)) }
+}
+
+fn of_session(session: SessionKey, request: u64, frame: Frame) -> v1::EdgeFrame {
+    v1::EdgeFrame { session: session.number(), request, frame: Some(frame) }
+}
+
+fn to_position(position: &Position) -> v1::Position {
+    v1::Position { epoch: position.epoch.to_string(), seq: position.seq }
+}
+
+/// Microseconds since 1970; 0 before.
+fn micros(at: prost_types::Timestamp) -> u64 {
+    let seconds = u64::try_from(at.seconds).unwrap_or(0);
+    seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(at.nanos).unwrap_or(0) / 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_keep_all_that_browsers_are_shown() {
+        let sent = v1::Event {
+            room: "r".into(),
+            kind: v1::EventKind::System.into(),
+            seq: 7,
+            id: "x".into(),
+            author: "ann".into(),
+            payload: Some(v1::Payload { data: Some(v1::payload::Data::Json(r#"{"a":1}"#.into())) }),
+            timestamp: Some(prost_types::Timestamp { seconds: 2, nanos: 345_678_900 }),
+        };
+        let name: Arc<str> = "r".into();
+        let seen = event(sent.clone(), &name).unwrap();
+        assert_eq!(
+            seen,
+            Event {
+                room: Arc::clone(&name),
+                kind: Kind::System,
+                seq: 7,
+                id: Some("x".into()),
+                author: "ann".into(),
+                payload: Payload::Json(Bytes::from_static(br#"{"a":1}"#)),
+                timestamp_us: 2_345_678,
+            }
+        );
+        let bare = event(v1::Event { id: String::new(), timestamp: None, payload: None, ..sent.clone() }, &name).unwrap();
+        assert_eq!((bare.id, bare.timestamp_us), (None, 0));
+        assert_eq!(event(v1::Event { kind: 99, ..sent }, &name), None);
+    }
+
+    #[test]
+    fn failures_carry_their_code() {
+        let named = |code| failure(v1::Error { code, message: "m".into(), room: String::new(), retry_after_ms: 5 });
+        assert_eq!(named(7), Failure::new(Code::PermissionDenied, "m").retry_after_ms(5));
+        assert_eq!(named(14).code, Code::Unavailable);
+        assert_eq!(named(9).code, Code::FailedPrecondition);
+        assert_eq!(named(1234).code, Code::Internal);
+        assert_eq!(failure(v1::Error::default()).retry_after_ms, None);
+    }
+
+    #[test]
+    fn times_before_1970_are_none() {
+        assert_eq!(micros(prost_types::Timestamp { seconds: -5, nanos: 1 }), 0);
+        assert_eq!(micros(prost_types::Timestamp { seconds: i64::MAX, nanos: 1 }), u64::MAX);
+    }
+}

@@ -1,0 +1,290 @@
+//! The one task that owns the stream to the core and the table.
+use super::{
+    LinkConfig, LinkMetrics, State,
+    backoff::Backoff,
+    convert,
+    dialer::{DialError, Dialer},
+    queue::Queue,
+    table::Table,
+};
+use crate::{fanout::post::Posts, session::request::Request};
+use hearth_proto::v1::{AttachRequest, AttachResponse, Attached, CoreFrame, EdgeFrame, core_frame::Frame};
+use prost::Message;
+use std::{
+    future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use thiserror::Error;
+use tokio::{
+    select,
+    sync::{mpsc, watch},
+    time,
+};
+use tonic::Streaming;
+
+/// How many messages may wait for the connection: enough to keep it busy, few enough that a core that does not
+/// read is felt soon.
+const OUTBOUND_BATCHES: usize = 16;
+/// How large a message to the core becomes: larger ones save nothing and delay what comes behind them.
+const BATCH_BYTES: usize = 16 * 1024;
+/// A stream that held so long counts as a success; after a shorter one the next try waits.
+const STABLE: Duration = Duration::from_secs(1);
+/// How long a core that says goodbye is given for the answers under way.
+const GOODBYE_MAX: Duration = Duration::from_secs(2);
+/// How long to leave a core alone that will not do, when there is no other.
+const UNFIT_WAIT: Duration = Duration::from_secs(2);
+
+/// The worker.
+pub struct Worker {
+    dialers: Vec<Dialer>,
+    posts: Arc<dyn Posts>,
+    config: LinkConfig,
+    metrics: LinkMetrics,
+    queue: Arc<Queue>,
+    state: watch::Sender<State>,
+    table: Table,
+    taken: Vec<Request>,
+    next_dialer: usize,
+}
+
+/// A stream to a core that will do.
+struct Stream {
+    requests: mpsc::Sender<AttachRequest>,
+    responses: Streaming<AttachResponse>,
+    /// What came in the first message behind `attached`.
+    rest: Vec<CoreFrame>,
+    attached: Attached,
+}
+
+/// Why a core is not attached to.
+#[derive(Debug, Error)]
+enum Refusal {
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error("the stream ended before it began")]
+    Ended,
+    #[error("the core's first answer was not `attached`")]
+    NotAttached,
+    #[error("the core speaks version {0} of the link's protocol, this edge speaks {ours}", ours = hearth_proto::LINK_PROTOCOL)]
+    Protocol(u32),
+    #[error("the core is in dev mode: anybody could be anyone through this edge, which listens on an address that is not loopback")]
+    DevMode,
+}
+
+impl Refusal {
+    /// The core is there, but will be no better in a moment.
+    fn is_unfit(&self) -> bool {
+        matches!(self, Refusal::Protocol(_) | Refusal::DevMode)
+    }
+}
+
+/// Why a stream is no longer used.
+enum End {
+    /// Nobody needs the link any longer.
+    Closed,
+    /// The core is lost.
+    Lost(String),
+}
+
+impl Worker {
+    /// A worker that has not begun.
+    pub fn new(
+        dialers: Vec<Dialer>,
+        posts: Arc<dyn Posts>,
+        config: LinkConfig,
+        metrics: LinkMetrics,
+        queue: Arc<Queue>,
+        state: watch::Sender<State>,
+    ) -> Self {
+        let table = Table::new(Instant::now(), posts.shards(), metrics.clone());
+        Self { dialers, posts, config, metrics, queue, state, table, taken: Vec::new(), next_dialer: 0 }
+    }
+
+    /// Attaches, again and again, until the queue is closed.
+    pub async fn run(mut self) {
+        let mut backoff = Backoff::default();
+        while let Some(stream) = self.attach(&mut backoff).await {
+            let began = Instant::now();
+            self.attached(&stream.attached);
+            let end = self.pump(stream).await;
+            self.metrics.attached.set(0);
+            self.state.send_modify(|state| state.attached = false);
+            let End::Lost(reason) = end else { return };
+            tracing::warn!(reason, "the core is lost; sessions stay and wait for another");
+            self.table.detach(Instant::now());
+            self.flush();
+            if began.elapsed() >= STABLE {
+                backoff.reset();
+            }
+        }
+    }
+
+    fn attached(&mut self, Attached { core, engine, dev_mode, .. }: &Attached) {
+        tracing::info!(core, engine, dev_mode, "attached");
+        self.metrics.attaches.inc();
+        self.metrics.attached.set(1);
+        self.state.send_replace(State { attached: true, dev_mode: *dev_mode });
+        self.table.attach();
+    }
+
+    /// Tries the cores in turn until one will do. Requests are taken meanwhile, and wait. None: nobody needs the link.
+    async fn attach(&mut self, backoff: &mut Backoff) -> Option<Stream> {
+        let mut unfit = Duration::ZERO;
+        loop {
+            let wait = backoff.next_wait().max(unfit);
+            let dialer = self.dialers.get(self.next_dialer).cloned();
+            self.next_dialer = (self.next_dialer + 1) % self.dialers.len().max(1);
+            let config = self.config.clone();
+            let name = dialer.as_ref().map(ToString::to_string).unwrap_or_default();
+            let attempt = async move {
+                time::sleep(wait).await;
+                match dialer {
+                    Some(dialer) => attach_to(&dialer, &config).await,
+                    // An edge without cores waits for ever; its requests are answered all the same.
+                    None => future::pending().await,
+                }
+            };
+            match self.meanwhile(attempt).await? {
+                Ok(stream) => return Some(stream),
+                Err(refusal) if refusal.is_unfit() => {
+                    tracing::error!(core = name, reason = %refusal, "this core will not do");
+                    unfit = UNFIT_WAIT;
+                }
+                Err(refusal) => {
+                    tracing::warn!(core = name, reason = %refusal, "no core yet");
+                    unfit = Duration::ZERO;
+                }
+            }
+        }
+    }
+
+    /// Takes requests while there is no core. None: nobody needs the link.
+    async fn meanwhile<T>(&mut self, attempt: impl Future<Output = T>) -> Option<T> {
+        let mut attempt = Box::pin(attempt);
+        loop {
+            let deadline = self.table.deadline();
+            select! {
+                result = &mut attempt => return Some(result),
+                () = self.queue.filled(), if self.table.has_room() => {
+                    if !self.take_requests() {
+                        return None;
+                    }
+                }
+                () = until(deadline) => self.table.due(Instant::now()),
+            }
+            self.flush();
+        }
+    }
+
+    /// Carries requests and answers until the stream ends.
+    async fn pump(&mut self, mut stream: Stream) -> End {
+        self.answer(stream.rest);
+        let mut goodbye: Option<Instant> = None;
+        loop {
+            let room = goodbye.is_none() && self.table.out.frames.is_empty() && self.table.has_room();
+            let deadline = goodbye.into_iter().chain(self.table.deadline()).min();
+            select! {
+                permit = stream.requests.reserve(), if !self.table.out.frames.is_empty() => match permit {
+                    Ok(permit) => permit.send(self.batch()),
+                    Err(_) => return End::Lost("the core no longer reads".into()),
+                },
+                () = self.queue.filled(), if room => {
+                    if !self.take_requests() {
+                        return End::Closed;
+                    }
+                }
+                message = stream.responses.message() => match message {
+                    Ok(Some(AttachResponse { frames })) => {
+                        if let Some(grace) = self.answer(frames) {
+                            goodbye.get_or_insert(Instant::now() + grace.min(GOODBYE_MAX));
+                        }
+                    }
+                    Ok(None) => return End::Lost("it ended the stream".into()),
+                    Err(status) => return End::Lost(status.to_string()),
+                },
+                () = until(deadline) => self.table.due(Instant::now()),
+            }
+            self.flush();
+            if let Some(until) = goodbye
+                && (self.table.pending() == 0 || until <= Instant::now())
+            {
+                return End::Lost("it said goodbye".into());
+            }
+        }
+    }
+
+    /// False: the queue is closed.
+    fn take_requests(&mut self) -> bool {
+        let open = self.queue.take(&mut self.taken);
+        let now = Instant::now();
+        for request in self.taken.drain(..) {
+            self.table.request(now, request);
+        }
+        open
+    }
+
+    /// Takes what the core says. Some if it says goodbye: for how long it still answers.
+    fn answer(&mut self, frames: Vec<CoreFrame>) -> Option<Duration> {
+        let now = Instant::now();
+        let mut goodbye = None;
+        self.metrics.received.inc_by(frames.len() as u64);
+        for frame in frames {
+            if let Some(Frame::Goodbye(said)) = &frame.frame {
+                goodbye = Some(Duration::from_millis(said.grace_ms));
+            } else {
+                self.table.answer(now, frame);
+            }
+        }
+        goodbye
+    }
+
+    /// The next message to the core.
+    fn batch(&mut self) -> AttachRequest {
+        let mut bytes = 0;
+        let mut frames: Vec<EdgeFrame> = Vec::new();
+        while bytes < BATCH_BYTES
+            && let Some(frame) = self.table.out.frames.pop_front()
+        {
+            bytes += frame.encoded_len();
+            frames.push(frame);
+        }
+        self.metrics.sent.inc_by(frames.len() as u64);
+        AttachRequest { frames }
+    }
+
+    /// Hands each shard what is for it, all at once.
+    fn flush(&mut self) {
+        for (shard, posts) in self.table.out.posts.iter_mut().enumerate() {
+            if !posts.is_empty() {
+                self.posts.post(shard, posts);
+            }
+        }
+        self.metrics.pending.set(i64::try_from(self.table.pending()).unwrap_or(i64::MAX));
+    }
+}
+
+async fn attach_to(dialer: &Dialer, config: &LinkConfig) -> Result<Stream, Refusal> {
+    let (requests, rest) = mpsc::channel(OUTBOUND_BATCHES);
+    let mut responses = dialer.dial(convert::hello(&config.edge_id), rest).await?;
+    let AttachResponse { frames } = Dialer::first(&mut responses).await?.ok_or(Refusal::Ended)?;
+    let mut rest = frames.into_iter();
+    let Some(CoreFrame { frame: Some(Frame::Attached(attached)), .. }) = rest.next() else {
+        return Err(Refusal::NotAttached);
+    };
+    if attached.protocol != hearth_proto::LINK_PROTOCOL {
+        return Err(Refusal::Protocol(attached.protocol));
+    }
+    if attached.dev_mode && !config.accept_dev_mode {
+        return Err(Refusal::DevMode);
+    }
+    Ok(Stream { requests, responses, rest: rest.collect(), attached })
+}
+
+/// Never, without a deadline.
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => time::sleep_until(deadline.into()).await,
+        None => future::pending().await,
+    }
+}

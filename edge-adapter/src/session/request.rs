@@ -1,0 +1,98 @@
+//! What a session asks of the core, and the door through which it asks.
+use crate::session::key::SessionKey;
+use crate::wire::event::{Kind, Position};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// A client's id for a command: comes back with the answer.
+pub type ClientId = Box<str>;
+
+/// What a session asks of the core. The answers come as [`crate::fanout::post::Post`]s.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Lets a session in. Answered by `Opened` or `Refused`.
+    Open {
+        /// Who asks.
+        session: SessionKey,
+        /// Its id, as the browser knows it.
+        id: Arc<str>,
+        /// In dev mode, the name it gave itself.
+        dev_user: Option<Box<str>>,
+    },
+    /// The session has gone.
+    Close {
+        /// Who has gone.
+        session: SessionKey,
+    },
+    /// Joins a room. Answered by `Joined` or `JoinFailed`.
+    Join {
+        /// Who asks.
+        session: SessionKey,
+        /// Its id for the command.
+        id: Option<ClientId>,
+        /// The room.
+        room: Arc<str>,
+        /// Where it left off.
+        since: Option<Position>,
+        /// Without `since`: how many of the newest events.
+        history: u32,
+        /// Whether its own live events come back to it.
+        echo: bool,
+    },
+    /// Leaves a room. Answered by `Left`, or by `Failed`.
+    Leave {
+        /// Who asks.
+        session: SessionKey,
+        /// Its id for the command.
+        id: Option<ClientId>,
+        /// The room.
+        room: Arc<str>,
+    },
+    /// Publishes. Answered by `Ack` if there is an id, or by `Failed`.
+    Publish {
+        /// Who asks.
+        session: SessionKey,
+        /// Its id for the command, and the idempotency key.
+        id: Option<ClientId>,
+        /// The room.
+        room: Arc<str>,
+        /// What kind of event.
+        kind: Kind,
+        /// A checked JSON payload.
+        payload: Bytes,
+    },
+    /// Reads history. Answered by `History` or `Failed`.
+    History {
+        /// Who asks.
+        session: SessionKey,
+        /// Its id for the command.
+        id: Option<ClientId>,
+        /// The room.
+        room: Arc<str>,
+        /// Only after this seq.
+        after: Option<u64>,
+        /// Only before this seq.
+        before: Option<u64>,
+        /// At most this many.
+        limit: u32,
+    },
+    /// The socket has room for the next page of a replay. Answered by `Page`, or by `Joined` anew.
+    Pull {
+        /// Who asks.
+        session: SessionKey,
+        /// The room.
+        room: Arc<str>,
+        /// The last position that it was sent.
+        after: Position,
+    },
+}
+
+/// The queue to the core is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Busy;
+
+/// Where requests go. The link is one; tests have others.
+pub trait Upstream: Send + Sync {
+    /// Takes a request. `Open`, `Close` and `Pull` are never refused: there are only so many sessions.
+    fn send(&self, request: Request) -> Result<(), Busy>;
+}

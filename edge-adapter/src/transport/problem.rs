@@ -1,0 +1,62 @@
+//! Errors over HTTP: RFC 9457 `application/problem+json`, with the same code words as everywhere else.
+use axum::response::{IntoResponse, Response};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::json;
+use std::borrow::Cow;
+
+/// What a request is answered with when it cannot be done.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: Cow<'static, str>,
+    headers: HeaderMap,
+}
+
+impl Problem {
+    /// A problem; `code` is a gRPC status name in lower_snake_case, `detail` is for a person.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, code, detail: detail.into(), headers: HeaderMap::new() }
+    }
+
+    /// 400: the request has the wrong shape.
+    pub fn invalid_argument(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_argument", detail)
+    }
+
+    /// 404: there is no such page.
+    pub fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")
+    }
+
+    /// 405: the page is there, the method is not.
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        Self::wrong_method().with(ALLOW, allow)
+    }
+
+    /// As [`Problem::method_not_allowed`], for the router, which adds `Allow` itself.
+    pub fn wrong_method() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "unimplemented", "this path does not know that method")
+    }
+
+    /// Adds a header.
+    pub fn with(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.headers.insert(name, HeaderValue::from_static(value));
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or("Error"),
+            "status": self.status.as_u16(),
+            "code": self.code,
+            "detail": self.detail,
+        });
+        let content_type = (CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        (self.status, self.headers, [content_type], body.to_string()).into_response()
+    }
+}

@@ -1,0 +1,569 @@
+//! What a client's text means: one JSON envelope to one [`Command`], or the exact error that it gets.
+//!
+//! No tree is built: the envelope's fields are found, the fields of `data` that Hearth knows are read, and a payload
+//! is checked and taken as it stands. Unknown fields are ignored. A field that Hearth knows and that
+//! stands there twice is refused, since two readers could take it for two things; `null` is a value like any other,
+//! not an absent field.
+use crate::wire::event::{Code, Failure, Kind, Position};
+use bytes::Bytes;
+use hearth_proto::{name, payload};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::{error::Category, value::RawValue};
+use std::{borrow::Cow, fmt, sync::Arc};
+
+/// The most events that one command may ask for.
+pub const LIMIT_MAX: u32 = 1000;
+/// How many a `history` gets that does not say.
+pub const LIMIT_DEFAULT: u32 = 100;
+
+/// What a client wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// Comes back with the answer; without it, only errors are answered.
+    pub id: Option<Box<str>>,
+    /// What is to be done.
+    pub action: Action,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Be in a room.
+    Join {
+        /// The room.
+        room: Arc<str>,
+        /// Where the client left off.
+        since: Option<Position>,
+        /// Without `since`: how many of the newest events are wanted.
+        history: u32,
+        /// Whether the room's presence is wanted.
+        presence: bool,
+        /// Whether the session's own live events are wanted.
+        echo: bool,
+    },
+    /// Be in it no longer.
+    Leave {
+        /// The room.
+        room: Arc<str>,
+    },
+    /// Say something.
+    Publish {
+        /// The room.
+        room: Arc<str>,
+        /// What kind of event.
+        kind: Kind,
+        /// A checked JSON object.
+        payload: Bytes,
+    },
+    /// Read what was said.
+    History {
+        /// The room.
+        room: Arc<str>,
+        /// Only after this seq.
+        after: Option<u64>,
+        /// Only before this seq.
+        before: Option<u64>,
+        /// At most this many.
+        limit: u32,
+    },
+    /// Give a sign of life.
+    Ping,
+}
+
+impl Action {
+    /// The room it is about; a ping has none.
+    pub fn into_room(self) -> Option<Arc<str>> {
+        match self {
+            Action::Join { room, .. }
+            | Action::Leave { room }
+            | Action::Publish { room, .. }
+            | Action::History { room, .. } => Some(room),
+            Action::Ping => None,
+        }
+    }
+}
+
+/// A text that is no command: the error, and what could be read of whom it is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// The command's id.
+    pub id: Option<Box<str>>,
+    /// The room it was about.
+    pub room: Option<Arc<str>>,
+    /// What was wrong.
+    pub failure: Failure,
+}
+
+/// Reads one text.
+pub fn parse(text: &str) -> Result<Command, Rejected> {
+    let envelope = read(text).map_err(|failure| Rejected { id: None, room: None, failure })?;
+    let room = envelope.room();
+    let (id, action) = match envelope.id() {
+        Ok(id) => (id, envelope.action(&room)),
+        Err(failure) => (None, Err(failure)),
+    };
+    match action {
+        Ok(action) => Ok(Command { id, action }),
+        Err(failure) => Err(Rejected { id, room: room.ok(), failure }),
+    }
+}
+
+fn read(text: &str) -> Result<Envelope<'_>, Failure> {
+    payload::depth(text).map_err(|error| invalid(error.to_string()))?;
+    serde_json::from_str(text).map_err(|error| match error.classify() {
+        Category::Data => invalid("a frame must be a JSON object"),
+        Category::Syntax | Category::Eof | Category::Io => invalid(format!("not JSON: {error}")),
+    })
+}
+
+fn invalid(message: impl Into<Cow<'static, str>>) -> Failure {
+    Failure::new(Code::InvalidArgument, message)
+}
+
+/// A frame's fields as they were spelled.
+#[derive(Default)]
+struct Envelope<'a> {
+    kind: Option<&'a RawValue>,
+    id: Option<&'a RawValue>,
+    room: Option<&'a RawValue>,
+    data: Option<&'a RawValue>,
+    /// A field that stands there twice.
+    twice: Option<&'static str>,
+}
+
+impl Envelope<'_> {
+    fn id(&self) -> Result<Option<Box<str>>, Failure> {
+        let Some(id) = self.id else { return Ok(None) };
+        let id = string(id).ok_or_else(|| invalid(name::BadName::Id.to_string()))?;
+        name::id(&id).map_err(|error| invalid(error.to_string()))?;
+        Ok(Some(id.into()))
+    }
+
+    fn room(&self) -> Result<Arc<str>, Failure> {
+        let Some(room) = self.room else { return Err(invalid("room is missing")) };
+        let room = string(room).ok_or_else(|| invalid(name::BadName::Room.to_string()))?;
+        name::room(&room).map_err(|error| invalid(error.to_string()))?;
+        Ok(room.into())
+    }
+
+    fn action(&self, room: &Result<Arc<str>, Failure>) -> Result<Action, Failure> {
+        if let Some(field) = self.twice {
+            return Err(invalid(format!("{field} stands there twice")));
+        }
+        let Some(kind) = self.kind else { return Err(invalid("type is missing")) };
+        let kind = string(kind).ok_or_else(|| invalid("type must be a string"))?;
+        // Checked here and not above, since a ping needs none.
+        let room = || room.clone();
+        match &*kind {
+            "text" => self.publish(room()?, Kind::Text),
+            "signal" => self.publish(room()?, Kind::Signal),
+            "typing" => self.publish(room()?, Kind::Typing),
+            "join" => self.join(room()?),
+            "leave" => self.members::<Nothing>("data of leave must be {}").and(Ok(Action::Leave { room: room()? })),
+            "history" => self.history(room()?),
+            "ping" => self.members::<Nothing>("data of ping must be {}").and(Ok(Action::Ping)),
+            "system" => Err(Failure::new(Code::PermissionDenied, "only services publish system events")),
+            "presence" => Err(Failure::new(Code::Unimplemented, "presence is not there yet")),
+            "auth" => {
+                Err(Failure::new(Code::Unimplemented, "tokens are not there yet: who a session is cannot be changed"))
+            }
+            _ => Err(invalid("no such type")),
+        }
+    }
+
+    fn publish(&self, room: Arc<str>, kind: Kind) -> Result<Action, Failure> {
+        let Some(data) = self.data else { return Err(invalid("data is missing")) };
+        let payload = payload::check_valid(data.get()).map_err(|error| invalid(error.to_string()))?;
+        if kind == Kind::Typing {
+            self.members::<Typing>(r#"data of typing must be {"active":bool}"#)?;
+        }
+        Ok(Action::Publish { room, kind, payload: payload.into() })
+    }
+
+    fn join(&self, room: Arc<str>) -> Result<Action, Failure> {
+        const SHAPE: &str = r#"data of join must be {"since":{"epoch":string,"seq":number}?,"history":0 to 1000?,"presence":bool?,"echo":bool?}"#;
+        let join: Join = self.members(SHAPE)?;
+        if join.history > LIMIT_MAX {
+            return Err(invalid(SHAPE));
+        }
+        let since = join.since.map(|since| Position { epoch: since.epoch.into(), seq: since.seq });
+        Ok(Action::Join { room, since, history: join.history, presence: join.presence, echo: join.echo })
+    }
+
+    fn history(&self, room: Arc<str>) -> Result<Action, Failure> {
+        const SHAPE: &str = r#"data of history must be {"after":number?,"before":number?,"limit":1 to 1000?}"#;
+        let History { after, before, limit } = self.members(SHAPE)?;
+        if !(1..=LIMIT_MAX).contains(&limit) {
+            return Err(invalid(SHAPE));
+        }
+        Ok(Action::History { room, after, before, limit })
+    }
+
+    /// The members of `data` that a type knows; absent `data` stands for `{}`.
+    fn members<'a, T: Deserialize<'a>>(&'a self, shape: &'static str) -> Result<T, Failure> {
+        let data = self.data.map_or("{}", RawValue::get);
+        // Else serde would take an array for the members in order.
+        if !data.starts_with('{') {
+            return Err(invalid(payload::BadPayload::NotAnObject.to_string()));
+        }
+        serde_json::from_str(data).map_err(|_| invalid(shape))
+    }
+}
+
+/// A value's text, if it is a string.
+fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
+    let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') { serde_json::from_str(raw.get()).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum Field {
+    Type,
+    Id,
+    Room,
+    Data,
+    #[serde(other)]
+    Unknown,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Envelope<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Fields).map(|envelope: Envelope<'de>| envelope)
+    }
+}
+
+struct Fields;
+
+impl<'de> Visitor<'de> for Fields {
+    type Value = Envelope<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Envelope<'de>, M::Error> {
+        let mut envelope = Envelope::default();
+        while let Some(field) = map.next_key()? {
+            let (slot, name) = match field {
+                Field::Type => (&mut envelope.kind, "type"),
+                Field::Id => (&mut envelope.id, "id"),
+                Field::Room => (&mut envelope.room, "room"),
+                Field::Data => (&mut envelope.data, "data"),
+                Field::Unknown => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            if slot.replace(map.next_value()?).is_some() {
+                envelope.twice = Some(name);
+            }
+        }
+        Ok(envelope)
+    }
+}
+
+/// No members that Hearth knows.
+#[derive(Deserialize)]
+struct Nothing {}
+
+#[derive(Deserialize)]
+struct Typing {
+    #[serde(rename = "active")]
+    _active: bool,
+}
+
+#[derive(Deserialize)]
+struct Join {
+    #[serde(default, deserialize_with = "present")]
+    since: Option<Since>,
+    #[serde(default)]
+    history: u32,
+    #[serde(default = "yes")]
+    presence: bool,
+    #[serde(default = "yes")]
+    echo: bool,
+}
+
+struct Since {
+    epoch: String,
+    seq: u64,
+}
+
+#[derive(Deserialize)]
+struct History {
+    #[serde(default, deserialize_with = "present")]
+    after: Option<u64>,
+    #[serde(default, deserialize_with = "present")]
+    before: Option<u64>,
+    #[serde(default = "usual")]
+    limit: u32,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn usual() -> u32 {
+    LIMIT_DEFAULT
+}
+
+/// A field that is there has a value: `null` is none, though serde's `Option` would take it.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+impl<'de> Deserialize<'de> for Since {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Members {
+            epoch: String,
+            seq: u64,
+        }
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        if !raw.get().starts_with('{') {
+            return Err(D::Error::custom("not an object"));
+        }
+        let Members { epoch, seq } = serde_json::from_str(raw.get()).map_err(D::Error::custom)?;
+        Ok(Since { epoch, seq })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn good(text: &str) -> Command {
+        parse(text).unwrap_or_else(|rejected| panic!("{text}: {rejected:?}"))
+    }
+
+    fn action(text: &str) -> Action {
+        good(text).action
+    }
+
+    #[test]
+    fn publishes_take_data_as_it_stands() {
+        let sent = r#"{"type":"text","id":"msg_123","room":"general","x":[1],"data":{"n":1.00, "author":"me"}}"#;
+        assert_eq!(
+            good(sent),
+            Command {
+                id: Some("msg_123".into()),
+                action: Action::Publish {
+                    room: "general".into(),
+                    kind: Kind::Text,
+                    payload: Bytes::from_static(br#"{"n":1.00}"#)
+                }
+            }
+        );
+        let kind = |text| match action(text) {
+            Action::Publish { kind, payload, .. } => (kind, String::from_utf8(payload.to_vec()).unwrap()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(kind(r#"{"data":{},"room":"r","type":"signal"}"#), (Kind::Signal, "{}".into()));
+        assert_eq!(
+            kind(r#"{"type":"typing","room":"r","data":{"active":false,"x":1}}"#),
+            (Kind::Typing, r#"{"active":false,"x":1}"#.into())
+        );
+    }
+
+    #[test]
+    fn escapes_spell_the_same_names() {
+        assert_eq!(
+            good(r#"{"\u0074ype":"l\u0065ave","id":"\u00e9\"","room":"gener\u0061l"}"#),
+            Command { id: Some("é\"".into()), action: Action::Leave { room: "general".into() } }
+        );
+    }
+
+    #[test]
+    fn joins() {
+        let plain = Action::Join { room: "r".into(), since: None, history: 0, presence: true, echo: true };
+        assert_eq!(action(r#"{"type":"join","room":"r"}"#), plain);
+        assert_eq!(action(r#"{"type":"join","room":"r","data":{}}"#), plain);
+        assert_eq!(action(r#"{"type":"join","room":"r","data":{"later":null}}"#), plain);
+        assert_eq!(
+            action(r#"{"type":"join","room":"r","data":{"since":{"epoch":"e","seq":7,"x":1},"history":1000,"presence":false,"echo":false}}"#),
+            Action::Join {
+                room: "r".into(),
+                since: Some(Position { epoch: "e".into(), seq: 7 }),
+                history: 1000,
+                presence: false,
+                echo: false
+            }
+        );
+    }
+
+    #[test]
+    fn histories_and_pings() {
+        let history = |after, before, limit| Action::History { room: "r".into(), after, before, limit };
+        assert_eq!(action(r#"{"type":"history","room":"r"}"#), history(None, None, 100));
+        assert_eq!(
+            action(r#"{"type":"history","room":"r","data":{"after":0,"before":18446744073709551615,"limit":1}}"#),
+            history(Some(0), Some(u64::MAX), 1)
+        );
+        assert_eq!(action(r#"{"type":"ping"}"#), Action::Ping);
+        assert_eq!(action(r#"{"type":"ping","room":5,"data":{}}"#), Action::Ping);
+    }
+
+    /// Every malformed frame that we could think of: what is sent, the code, and the id and room that the error names.
+    #[test]
+    fn malformed_frames() {
+        use Code::{InvalidArgument, PermissionDenied, Unimplemented};
+        let deep = format!(r#"{{"type":"text","id":"1","room":"r","data":{{"a":{}{}}}}}"#, "[".repeat(63), "]".repeat(63));
+        let very_deep = "[".repeat(60_000);
+        let long_id = format!(r#"{{"type":"ping","id":"{}"}}"#, "é".repeat(257));
+        let long_room = format!(r#"{{"type":"leave","id":"1","room":"{}"}}"#, "r".repeat(129));
+        let cases: &[(&str, Code, Option<&str>, Option<&str>)] = &[
+            // No JSON.
+            ("", InvalidArgument, None, None),
+            (" ", InvalidArgument, None, None),
+            ("hello", InvalidArgument, None, None),
+            ("{", InvalidArgument, None, None),
+            (r#"{"type":"ping""#, InvalidArgument, None, None),
+            (r#"{"type":"ping"} {}"#, InvalidArgument, None, None),
+            (r#"{"type":"ping",}"#, InvalidArgument, None, None),
+            (r#"{'type':'ping'}"#, InvalidArgument, None, None),
+            ("{\"type\":\"pi\nng\"}", InvalidArgument, None, None),
+            ("\u{feff}{\"type\":\"ping\"}", InvalidArgument, None, None),
+            (r#"{"type":"text","id":"1","room":"r","data":{"a":01}}"#, InvalidArgument, None, None),
+            (r#"{"type":"text","id":"1","room":"r","data":{"a":NaN}}"#, InvalidArgument, None, None),
+            // No object.
+            ("null", InvalidArgument, None, None),
+            ("1", InvalidArgument, None, None),
+            (r#""ping""#, InvalidArgument, None, None),
+            (r#"["ping"]"#, InvalidArgument, None, None),
+            // Too deep.
+            (&deep, InvalidArgument, None, None),
+            (&very_deep, InvalidArgument, None, None),
+            // The type.
+            ("{}", InvalidArgument, None, None),
+            (r#"{"id":"1","room":"r"}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":null,"id":"1","room":"r"}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":5,"id":"1"}"#, InvalidArgument, Some("1"), None),
+            (r#"{"type":"","id":"1"}"#, InvalidArgument, Some("1"), None),
+            (r#"{"type":"Text","id":"1","room":"r","data":{}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"shout","id":"1","room":"r","data":{}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"ack","id":"1"}"#, InvalidArgument, Some("1"), None),
+            (r#"{"type":"\ud800","id":"1"}"#, InvalidArgument, Some("1"), None),
+            (r#"{"type":"system","id":"1","room":"r","data":{}}"#, PermissionDenied, Some("1"), Some("r")),
+            (r#"{"type":"presence","id":"1","room":"r","data":{"meta":{}}}"#, Unimplemented, Some("1"), Some("r")),
+            (r#"{"type":"auth","id":"1","data":{"token":"t"}}"#, Unimplemented, Some("1"), None),
+            // The id.
+            (r#"{"type":"ping","id":1}"#, InvalidArgument, None, None),
+            (r#"{"type":"ping","id":null}"#, InvalidArgument, None, None),
+            (r#"{"type":"ping","id":""}"#, InvalidArgument, None, None),
+            (r#"{"type":"leave","id":{},"room":"r"}"#, InvalidArgument, None, Some("r")),
+            (r#"{"type":"ping","id":"\ud800"}"#, InvalidArgument, None, None),
+            (&long_id, InvalidArgument, None, None),
+            // The room.
+            (r#"{"type":"text","id":"1","data":{}}"#, InvalidArgument, Some("1"), None),
+            (r#"{"type":"join","id":"1"}"#, InvalidArgument, Some("1"), None),
+            (r#"{"type":"leave","id":"1","room":null}"#, InvalidArgument, Some("1"), None),
+            (r#"{"type":"leave","id":"1","room":["r"]}"#, InvalidArgument, Some("1"), None),
+            (r#"{"type":"history","id":"1","room":""}"#, InvalidArgument, Some("1"), None),
+            (r#"{"type":"history","id":"1","room":"a b"}"#, InvalidArgument, Some("1"), None),
+            (r#"{"type":"history","id":"1","room":"-a"}"#, InvalidArgument, Some("1"), None),
+            (r#"{"type":"history","id":"1","room":"a/b"}"#, InvalidArgument, Some("1"), None),
+            (r#"{"type":"history","id":"1","room":"ä"}"#, InvalidArgument, Some("1"), None),
+            (&long_room, InvalidArgument, Some("1"), None),
+            // Data of a publish.
+            (r#"{"type":"text","id":"1","room":"r"}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"text","id":"1","room":"r","data":null}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"text","id":"1","room":"r","data":"{}"}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"text","id":"1","room":"r","data":[]}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"signal","id":"1","room":"r"}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"signal","id":"1","room":"r","data":1}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"typing","id":"1","room":"r"}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"typing","id":"1","room":"r","data":{}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"typing","id":"1","room":"r","data":[true]}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"typing","id":"1","room":"r","data":{"active":1}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"typing","id":"1","room":"r","data":{"active":null}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"typing","room":"r","data":{"active":true,"active":false}}"#, InvalidArgument, None, Some("r")),
+            // Data of a join.
+            (r#"{"type":"join","id":"1","room":"r","data":null}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"join","id":"1","room":"r","data":[]}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"join","id":"1","room":"r","data":{"since":5}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"join","id":"1","room":"r","data":{"since":null}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"join","id":"1","room":"r","data":{"since":"c"}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"join","id":"1","room":"r","data":{"since":["e",1]}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"join","id":"1","room":"r","data":{"since":{"seq":1}}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"join","id":"1","room":"r","data":{"since":{"epoch":"e"}}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"join","id":"1","room":"r","data":{"since":{"epoch":1,"seq":1}}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"join","id":"1","room":"r","data":{"since":{"epoch":"e","seq":-1}}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"join","id":"1","room":"r","data":{"since":{"epoch":"e","seq":1.5}}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"join","id":"1","room":"r","data":{"since":{"epoch":"e","seq":"1"}}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"join","id":"1","room":"r","data":{"history":-1}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"join","id":"1","room":"r","data":{"history":1001}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"join","id":"1","room":"r","data":{"history":1.5}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"join","id":"1","room":"r","data":{"history":"9"}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"join","id":"1","room":"r","data":{"presence":"no"}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"join","id":"1","room":"r","data":{"echo":0}}"#, InvalidArgument, Some("1"), Some("r")),
+            // Data of a leave, a ping, a history.
+            (r#"{"type":"leave","id":"1","room":"r","data":[]}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"ping","id":"1","data":"x"}"#, InvalidArgument, Some("1"), None),
+            (r#"{"type":"history","id":"1","room":"r","data":7}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"history","id":"1","room":"r","data":{"limit":0}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"history","id":"1","room":"r","data":{"limit":1001}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"history","id":"1","room":"r","data":{"limit":null}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"history","id":"1","room":"r","data":{"after":-1}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"history","id":"1","room":"r","data":{"after":null}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"history","id":"1","room":"r","data":{"before":"9"}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"history","id":"1","room":"r","data":{"before":18446744073709551616}}"#, InvalidArgument, Some("1"), Some("r")),
+            // A field twice, however it is spelled.
+            (r#"{"type":"ping","type":"text","id":"1"}"#, InvalidArgument, Some("1"), None),
+            (r#"{"type":"text","id":"1","room":"r","data":{},"d\u0061ta":{}}"#, InvalidArgument, Some("1"), Some("r")),
+            (r#"{"type":"leave","id":"1","room":"r","room":"s"}"#, InvalidArgument, Some("1"), Some("s")),
+        ];
+        for (text, code, id, room) in cases {
+            let shown = text.get(..120).unwrap_or(text);
+            let rejected = parse(text).expect_err(shown);
+            assert_eq!(rejected.failure.code, *code, "{shown}");
+            assert_eq!(rejected.id.as_deref(), *id, "{shown}");
+            assert_eq!(rejected.room.as_deref(), *room, "{shown}");
+            assert!(!rejected.failure.message.is_empty() && rejected.failure.message.len() < 200, "{shown}");
+        }
+    }
+
+    #[test]
+    fn the_deepest_frame_that_is_taken() {
+        let nested = |n: usize| format!(r#"{{"type":"text","room":"r","data":{{"a":{}{}}}}}"#, "[".repeat(n), "]".repeat(n));
+        assert!(parse(&nested(62)).is_ok());
+        assert!(parse(&nested(63)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in ".{0,80}") {
+            let _ = parse(&text);
+        }
+
+        /// Frames that are nearly right: whatever is taken obeys the rules.
+        #[test]
+        fn what_passes_is_sound(
+            kind in "text|signal|typing|join|leave|history|ping|x",
+            id in r#"|,"id":("a|é"|1|null|"\\u0041")"#,
+            room in r#"|,"room":("general"|"~x"|" "|7)"#,
+            data in r#"|,"data":(\{\}|\{"active":true\}|\[\]|\{"since":\{"epoch":"e","seq":1\}\}|\{"limit":(0|5|1000)\}|null)"#,
+        ) {
+            let text = format!(r#"{{"type":"{kind}"{id}{room}{data}}}"#);
+            if let Ok(command) = parse(&text) {
+                prop_assert!(command.id.is_none_or(|id| name::id(&id).is_ok()));
+                match command.action {
+                    Action::Publish { room, payload, .. } => {
+                        prop_assert!(name::room(&room).is_ok());
+                        prop_assert!(payload.first() == Some(&b'{'), "no object");
+                    }
+                    Action::Join { room, .. } | Action::Leave { room } => prop_assert!(name::room(&room).is_ok()),
+                    Action::History { room, limit, .. } => {
+                        prop_assert!(name::room(&room).is_ok());
+                        prop_assert!((1..=LIMIT_MAX).contains(&limit));
+                    }
+                    Action::Ping => {}
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The cursor: the positions of all rooms of a session as one opaque token, which the client brings back.
+//!
+//! A version byte, then for each room the first 8 bytes of the SHA-1 of its name, its epoch with a length byte before
+//! it, and its seq as a varint; all in URL-safe base64 without padding, so that it fits a header and a query. Names
+//! are hashed so that many rooms fit; a hash that two rooms of one session share would cost 2^64 to one.
+//!
+//! Whatever cannot be read says so ([`Cursor::unreadable`]): its rooms are not recovered. It is never taken for
+//! a client that has missed nothing.
+use crate::wire::event::Position;
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use sha1::{Digest, Sha1};
+use std::{str, sync::Arc};
+
+/// The only version there is.
+const VERSION: u8 = 1;
+/// The longest token that is looked at: a hundred rooms fit, and so do the usual limits of headers.
+const TOKEN_MAX: usize = 8 * 1024;
+/// The longest epoch that a core may give; a longer one is not carried, its room will not be recovered.
+const EPOCH_MAX: usize = 64;
+
+type Hash = [u8; 8];
+
+/// What a cursor says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// None: it could not be read.
+    rooms: Option<Vec<(Hash, Position)>>,
+}
+
+impl Cursor {
+    /// Writes the token for these rooms.
+    pub fn encode<'a>(rooms: impl IntoIterator<Item = (&'a str, &'a Position)>) -> String {
+        Self::encode_with(None, rooms)
+    }
+
+    /// Writes the token for these rooms and for what was brought and not used yet: a session that is cut before it
+    /// has joined all its rooms again must not forget where it was in the others.
+    pub fn encode_with<'a>(
+        brought: Option<&Cursor>,
+        rooms: impl IntoIterator<Item = (&'a str, &'a Position)>,
+    ) -> String {
+        let mut bytes = vec![VERSION];
+        for (room, position) in brought.and_then(|cursor| cursor.rooms.as_ref()).into_iter().flatten() {
+            push_room(&mut bytes, *room, position);
+        }
+        for (room, position) in rooms {
+            push_room(&mut bytes, hash(room), position);
+        }
+        BASE64_URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// Drops a room's position. An unreadable cursor has none to drop.
+    pub fn forget(&mut self, room: &str) {
+        if let Some(rooms) = &mut self.rooms {
+            let gone = hash(room);
+            rooms.retain(|(hash, _)| *hash != gone);
+        }
+    }
+
+    /// No room is left in it. An unreadable cursor always has something to say.
+    pub fn is_empty(&self) -> bool {
+        self.rooms.as_ref().is_some_and(Vec::is_empty)
+    }
+
+    /// Reads a token. None for anything that [`Cursor::encode`] did not write, or wrote in another version.
+    pub fn decode(token: &str) -> Option<Cursor> {
+        if token.len() > TOKEN_MAX {
+            return None;
+        }
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
+        let (&VERSION, mut rest) = bytes.split_first()? else { return None };
+        let mut rooms = Vec::new();
+        while !rest.is_empty() {
+            let room = *take(&mut rest, size_of::<Hash>())?.first_chunk()?;
+            let length = usize::from(take(&mut rest, 1)?[0]);
+            if length > EPOCH_MAX {
+                return None;
+            }
+            let epoch: Arc<str> = str::from_utf8(take(&mut rest, length)?).ok()?.into();
+            let seq = take_varint(&mut rest)?;
+            rooms.push((room, Position { epoch, seq }));
+        }
+        Some(Cursor { rooms: Some(rooms) })
+    }
+
+    /// What stands for a token that could not be read: no position in it fits any room.
+    pub fn unreadable() -> Cursor {
+        Cursor { rooms: None }
+    }
+
+    /// Where the client left off in a room; none if the cursor does not know the room. The empty epoch, which no room
+    /// has, stands for an unreadable cursor's.
+    pub fn position_for(&self, room: &str) -> Option<Position> {
+        let Some(rooms) = &self.rooms else {
+            return Some(Position { epoch: "".into(), seq: 0 });
+        };
+        let wanted = hash(room);
+        rooms.iter().find(|(hash, _)| *hash == wanted).map(|(_, position)| position.clone())
+    }
+}
+
+fn push_room(bytes: &mut Vec<u8>, room: Hash, position: &Position) {
+    bytes.extend_from_slice(&room);
+    let epoch = if position.epoch.len() <= EPOCH_MAX { position.epoch.as_bytes() } else { b"" };
+    bytes.push(epoch.len() as u8);
+    bytes.extend_from_slice(epoch);
+    push_varint(bytes, position.seq);
+}
+
+fn hash(room: &str) -> Hash {
+    let digest = Sha1::digest(room.as_bytes());
+    let mut first = Hash::default();
+    first.copy_from_slice(&digest[..size_of::<Hash>()]);
+    first
+}
+
+fn take<'a>(rest: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
+    let (taken, left) = rest.split_at_checked(n)?;
+    *rest = left;
+    Some(taken)
+}
+
+/// Seven bits a byte, the lowest first, as protobuf has it.
+fn push_varint(bytes: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        bytes.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    bytes.push(n as u8);
+}
+
+fn take_varint(rest: &mut &[u8]) -> Option<u64> {
+    let mut n = 0u64;
+    for shift in (0..64).step_by(7) {
+        let byte = take(rest, 1)?[0];
+        let bits = u64::from(byte & 0x7f);
+        // The tenth byte has room for one bit only.
+        if shift == 63 && bits > 1 {
+            return None;
+        }
+        n |= bits << shift;
+        if byte & 0x80 == 0 {
+            return Some(n);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(epoch: &str, seq: u64) -> Position {
+        Position { epoch: epoch.into(), seq }
+    }
+
+    #[test]
+    fn knows_its_rooms_and_no_others() {
+        let (general, chat) = (at("e-1", 42), at("", u64::MAX));
+        let token = Cursor::encode([("general", &general), ("chat:1", &chat)]);
+        assert!(token.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'));
+        let cursor = Cursor::decode(&token).unwrap();
+        assert_eq!(cursor.position_for("general"), Some(general));
+        assert_eq!(cursor.position_for("chat:1"), Some(chat));
+        assert_eq!(cursor.position_for("other"), None);
+    }
+
+    #[test]
+    fn what_was_brought_is_carried_on_until_it_is_used() {
+        let (general, chat) = (at("e-1", 42), at("e-2", 7));
+        let mut brought =
+            Cursor::decode(&Cursor::encode([("general", &general), ("chat:1", &chat)])).unwrap();
+        brought.forget("general");
+        let newer = at("e-1", 43);
+        let next = Cursor::decode(&Cursor::encode_with(Some(&brought), [("general", &newer)])).unwrap();
+        assert_eq!((next.position_for("general"), next.position_for("chat:1")), (Some(newer), Some(chat)));
+        brought.forget("chat:1");
+        assert!(brought.is_empty());
+        assert!(!Cursor::unreadable().is_empty());
+    }
+
+    #[test]
+    fn a_session_without_rooms_has_a_cursor_too() {
+        let cursor = Cursor::decode(&Cursor::encode([])).unwrap();
+        assert_eq!(cursor.position_for("general"), None);
+    }
+
+    /// An unknown cursor is never taken for "caught up".
+    #[test]
+    fn an_unreadable_cursor_fits_no_room() {
+        assert_eq!(Cursor::unreadable().position_for("any"), Some(at("", 0)));
+    }
+
+    #[test]
+    fn garbage_is_unreadable() {
+        let good = Cursor::encode([("general", &at("e", 300))]);
+        let other_version = BASE64_URL_SAFE_NO_PAD.encode([2]);
+        let long_epoch =
+            BASE64_URL_SAFE_NO_PAD.encode([&[VERSION][..], &[0; 8], &[65], &[b'e'; 65], &[1]].concat());
+        let endless_seq =
+            BASE64_URL_SAFE_NO_PAD.encode([&[VERSION][..], &[0; 8], &[0], &[0xff; 10]].concat());
+        let no_text = BASE64_URL_SAFE_NO_PAD.encode([&[VERSION][..], &[0; 8], &[1, 0xff, 0]].concat());
+        let padded = format!("{good}=");
+        let oversized = "A".repeat(TOKEN_MAX + 1);
+        let cut = &good[..good.len() - 2];
+        for bad in [
+            "",
+            "0",
+            "hello world",
+            "%2D",
+            "é",
+            cut,
+            &padded,
+            &other_version,
+            &long_epoch,
+            &endless_seq,
+            &no_text,
+            &oversized,
+        ] {
+            assert_eq!(Cursor::decode(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_epoch_too_long_to_carry_is_not_recovered() {
+        let token = Cursor::encode([("general", &at(&"e".repeat(EPOCH_MAX + 1), 9))]);
+        assert_eq!(Cursor::decode(&token).unwrap().position_for("general"), Some(at("", 9)));
+    }
+
+    #[test]
+    fn a_hundred_rooms_fit() {
+        let rooms: Vec<(String, Position)> =
+            (0..100).map(|n| (format!("room-{n}"), at("0123456789abcdef", 1 << 40))).collect();
+        let token = Cursor::encode(rooms.iter().map(|(room, position)| (room.as_str(), position)));
+        assert!(token.len() <= TOKEN_MAX, "{}", token.len());
+        assert_eq!(
+            Cursor::decode(&token).unwrap().position_for("room-99"),
+            Some(at("0123456789abcdef", 1 << 40))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn comes_back_as_it_was(rooms in prop::collection::hash_map("[a-z~:]{1,20}", ("[ -~é]{0,24}", any::<u64>()), 0..20)) {
+            let rooms: Vec<(String, Position)> = rooms.into_iter().map(|(room, (epoch, seq))| (room, at(&epoch, seq))).collect();
+            let token = Cursor::encode(rooms.iter().map(|(room, position)| (room.as_str(), position)));
+            let cursor = Cursor::decode(&token).unwrap();
+            for (room, position) in rooms {
+                prop_assert_eq!(cursor.position_for(&room), Some(position));
+            }
+        }
+
+        #[test]
+        fn never_panics(token in ".{0,80}", bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = Cursor::decode(&token);
+            let _ = Cursor::decode(&BASE64_URL_SAFE_NO_PAD.encode([&[VERSION], &bytes[..]].concat()));
+        }
+    }
+}

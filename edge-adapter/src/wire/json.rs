@@ -1,0 +1,451 @@
+//! Writes the JSON envelopes of every browser transport, straight into bytes: no tree is built, payloads are
+//! copied as they stand.
+//!
+//! An [`Envelope`] is written once and taken as a whole WebSocket frame or as bare text (for SSE, long-poll
+//! and HTTP answers); room for the frame's head is kept in front, so that neither is copied.
+use crate::wire::event::{Event, Failure, Payload, Position};
+use base64::{display::Base64Display, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use std::io::Write;
+
+/// The longest head of an unmasked WebSocket frame: 2 bytes and a length of 8.
+const HEAD_MAX: usize = 10;
+/// FIN, and the opcode of a text frame.
+const FIN_TEXT: u8 = 0x81;
+/// What an envelope takes beside payload, names and ids; only a first guess for its buffer.
+const ROUND: usize = 128;
+
+/// A finished envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// Begins with [`HEAD_MAX`] bytes for the head.
+    buffer: Vec<u8>,
+}
+
+impl Envelope {
+    /// The envelope itself, on one line.
+    pub fn into_text(self) -> Bytes {
+        Bytes::from(self.buffer).slice(HEAD_MAX..)
+    }
+
+    /// A whole WebSocket text frame, unmasked as a server's are (RFC 6455, section 5.2).
+    pub fn into_frame(mut self) -> Bytes {
+        let len = self.buffer.len() - HEAD_MAX;
+        let start = match len {
+            0..=125 => {
+                self.buffer[HEAD_MAX - 1] = len as u8;
+                HEAD_MAX - 2
+            }
+            126..=0xffff => {
+                self.buffer[HEAD_MAX - 3] = 126;
+                self.buffer[HEAD_MAX - 2..HEAD_MAX].copy_from_slice(&(len as u16).to_be_bytes());
+                HEAD_MAX - 4
+            }
+            _ => {
+                self.buffer[HEAD_MAX - 9] = 127;
+                self.buffer[HEAD_MAX - 8..HEAD_MAX].copy_from_slice(&(len as u64).to_be_bytes());
+                HEAD_MAX - 10
+            }
+        };
+        self.buffer[start] = FIN_TEXT;
+        Bytes::from(self.buffer).slice(start..)
+    }
+}
+
+/// What an `ack` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acked {
+    /// A publish; ephemeral kinds have no seq.
+    Delivered {
+        /// Where the event stands.
+        seq: Option<u64>,
+        /// It had been published before.
+        duplicate: bool,
+    },
+    /// A ping.
+    Ok,
+    /// A leave.
+    Left,
+}
+
+/// What `joined` says.
+#[derive(Debug, Clone, Copy)]
+pub struct Joined<'a> {
+    /// The room's position.
+    pub position: &'a Position,
+    /// The cursor of the whole session.
+    pub cursor: &'a str,
+    /// Whether everything since the position that was brought follows; none was brought if absent.
+    pub recovered: Option<bool>,
+    /// How many events are replayed.
+    pub replayed: u64,
+}
+
+/// A room's event as a whole WebSocket frame.
+pub fn event_frame(event: &Event) -> Bytes {
+    self::event(event).into_frame()
+}
+
+/// A room's event.
+pub fn event(event: &Event) -> Envelope {
+    let payload = match &event.payload {
+        Payload::Json(bytes) => bytes.len(),
+        Payload::Binary(bytes) => bytes.len().div_ceil(3) * 4,
+    };
+    let names = event.room.len() + event.author.len() + event.id.as_ref().map_or(0, |id| id.len());
+    let mut out = start(HEAD_MAX + ROUND + payload + names);
+    write_event(&mut out, event);
+    Envelope { buffer: out }
+}
+
+/// The answer to a command that succeeded.
+pub fn ack(id: &str, room: Option<&str>, acked: Acked) -> Envelope {
+    envelope("ack", Some(id), room, |out| match acked {
+        Acked::Delivered { seq, duplicate } => {
+            out.extend_from_slice(br#"{"status":"delivered""#);
+            if let Some(seq) = seq {
+                number(out, ",\"seq\":", seq);
+            }
+            if duplicate {
+                out.extend_from_slice(br#","duplicate":true"#);
+            }
+            out.push(b'}');
+        }
+        Acked::Ok => out.extend_from_slice(br#"{"status":"ok"}"#),
+        Acked::Left => out.extend_from_slice(br#"{"status":"left"}"#),
+    })
+}
+
+/// The answer to a command that failed, naming what could be read of it.
+pub fn error(id: Option<&str>, room: Option<&str>, failure: &Failure) -> Envelope {
+    envelope("error", id, room, |out| {
+        out.extend_from_slice(br#"{"code":"#);
+        string(out, failure.code.name());
+        out.extend_from_slice(br#","message":"#);
+        string(out, &failure.message);
+        if let Some(ms) = failure.retry_after_ms {
+            number(out, ",\"retry_after_ms\":", ms);
+        }
+        out.push(b'}');
+    })
+}
+
+/// The first frame of every session.
+pub fn welcome(session: &str, user: &str, heartbeat_ms: u64, max_message_bytes: u64) -> Envelope {
+    envelope("system", None, None, |out| {
+        out.extend_from_slice(br#"{"event":"welcome","session":"#);
+        string(out, session);
+        out.extend_from_slice(br#","user":"#);
+        string(out, user);
+        number(out, ",\"heartbeat_ms\":", heartbeat_ms);
+        number(out, ",\"max_message_bytes\":", max_message_bytes);
+        out.push(b'}');
+    })
+}
+
+/// The session is in a room, or goes on in it from another place. `id` is that of its `join`, if it asked.
+pub fn joined(id: Option<&str>, room: &str, joined: &Joined<'_>) -> Envelope {
+    envelope("system", id, Some(room), |out| {
+        out.extend_from_slice(br#"{"event":"joined","#);
+        position(out, joined.position);
+        out.extend_from_slice(br#","cursor":"#);
+        string(out, joined.cursor);
+        if let Some(recovered) = joined.recovered {
+            out.extend_from_slice(br#","recovered":"#);
+            boolean(out, recovered);
+        }
+        number(out, ",\"replayed\":", joined.replayed);
+        out.push(b'}');
+    })
+}
+
+/// The session has been put out of a room.
+pub fn left(room: &str) -> Envelope {
+    envelope("system", None, Some(room), |out| out.extend_from_slice(br#"{"event":"left"}"#))
+}
+
+/// The server goes away; clients come back spread over the time given.
+pub fn draining(reconnect_after_ms: u64) -> Envelope {
+    come_back("draining", reconnect_after_ms)
+}
+
+/// The server has no room; clients come back later.
+pub fn overloaded(reconnect_after_ms: u64) -> Envelope {
+    come_back("overloaded", reconnect_after_ms)
+}
+
+/// A page of history; the messages are whole envelopes, ascending.
+pub fn history<'a>(
+    id: Option<&str>,
+    room: &str,
+    at: &Position,
+    messages: impl IntoIterator<Item = &'a Event>,
+    more: bool,
+) -> Envelope {
+    envelope("history", id, Some(room), |out| {
+        out.push(b'{');
+        position(out, at);
+        out.extend_from_slice(br#","messages":["#);
+        for (n, message) in messages.into_iter().enumerate() {
+            if n > 0 {
+                out.push(b',');
+            }
+            write_event(out, message);
+        }
+        out.extend_from_slice(br#"],"more":"#);
+        boolean(out, more);
+        out.push(b'}');
+    })
+}
+
+fn come_back(event: &str, reconnect_after_ms: u64) -> Envelope {
+    envelope("system", None, None, |out| {
+        out.extend_from_slice(br#"{"event":"#);
+        string(out, event);
+        number(out, ",\"reconnect_after_ms\":", reconnect_after_ms);
+        out.push(b'}');
+    })
+}
+
+/// Everything but an event: `type`, `id`, `room`, and what `data` writes.
+fn envelope(kind: &str, id: Option<&str>, room: Option<&str>, data: impl FnOnce(&mut Vec<u8>)) -> Envelope {
+    let mut out = start(HEAD_MAX + 2 * ROUND);
+    head(&mut out, kind, id, room);
+    out.extend_from_slice(br#","data":"#);
+    data(&mut out);
+    out.push(b'}');
+    Envelope { buffer: out }
+}
+
+fn write_event(out: &mut Vec<u8>, event: &Event) {
+    head(out, event.kind.name(), event.id.as_deref(), Some(&event.room));
+    if event.seq > 0 {
+        number(out, ",\"seq\":", event.seq);
+    }
+    out.extend_from_slice(br#","data":"#);
+    match &event.payload {
+        Payload::Json(checked) => {
+            // Author and quotes; escapes may need more.
+            let mut author = Vec::with_capacity(event.author.len() + 2);
+            string(&mut author, &event.author);
+            hearth_proto::payload::with_author(out, checked, &author);
+        }
+        Payload::Binary(bytes) => {
+            out.extend_from_slice(br#"{"binary":""#);
+            let _ = write!(out, "{}", Base64Display::new(bytes, &BASE64_STANDARD));
+            out.extend_from_slice(br#"","author":"#);
+            string(out, &event.author);
+            out.push(b'}');
+        }
+    }
+    out.extend_from_slice(br#","timestamp":"#);
+    timestamp(out, event.timestamp_us);
+    out.push(b'}');
+}
+
+fn start(capacity: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(capacity);
+    out.extend_from_slice(&[0; HEAD_MAX]);
+    out
+}
+
+fn head(out: &mut Vec<u8>, kind: &str, id: Option<&str>, room: Option<&str>) {
+    out.extend_from_slice(br#"{"type":""#);
+    out.extend_from_slice(kind.as_bytes());
+    out.push(b'"');
+    if let Some(id) = id {
+        out.extend_from_slice(br#","id":"#);
+        string(out, id);
+    }
+    if let Some(room) = room {
+        out.extend_from_slice(br#","room":"#);
+        string(out, room);
+    }
+}
+
+fn position(out: &mut Vec<u8>, at: &Position) {
+    out.extend_from_slice(br#""epoch":"#);
+    string(out, &at.epoch);
+    number(out, ",\"seq\":", at.seq);
+}
+
+fn string(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("a string written to memory cannot fail");
+}
+
+fn number(out: &mut Vec<u8>, name: &str, n: u64) {
+    // Writing to memory cannot fail.
+    let _ = write!(out, "{name}{n}");
+}
+
+fn boolean(out: &mut Vec<u8>, value: bool) {
+    out.extend_from_slice(if value { b"true" } else { b"false" });
+}
+
+/// Seconds with as much of a fraction as there is, by whole numbers only: no digit is ever rounded.
+fn timestamp(out: &mut Vec<u8>, us: u64) {
+    let (seconds, mut fraction) = (us / 1_000_000, us % 1_000_000);
+    number(out, "", seconds);
+    if fraction > 0 {
+        let mut digits = 6;
+        while fraction % 10 == 0 {
+            fraction /= 10;
+            digits -= 1;
+        }
+        let _ = write!(out, ".{fraction:0digits$}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::event::{Code, Kind};
+    use serde_json::{Value, json};
+
+    fn text(envelope: Envelope) -> String {
+        String::from_utf8(envelope.into_text().to_vec()).unwrap()
+    }
+
+    fn message(payload: Payload) -> Event {
+        Event {
+            room: "general".into(),
+            kind: Kind::Text,
+            seq: 42,
+            id: Some("msg_123".into()),
+            author: "user_42".into(),
+            payload,
+            timestamp_us: 1_711_000_000_123_000,
+        }
+    }
+
+    fn at(seq: u64) -> Position {
+        Position { epoch: "e1".into(), seq }
+    }
+
+    #[test]
+    fn the_exchange_of_the_contract_to_the_letter() {
+        assert_eq!(
+            text(event(&message(Payload::Json(Bytes::from_static(br#"{"content":"Hello"}"#))))),
+            r#"{"type":"text","id":"msg_123","room":"general","seq":42,"data":{"content":"Hello","author":"user_42"},"timestamp":1711000000.123}"#
+        );
+        assert_eq!(
+            text(ack("msg_123", Some("general"), Acked::Delivered { seq: Some(42), duplicate: false })),
+            r#"{"type":"ack","id":"msg_123","room":"general","data":{"status":"delivered","seq":42}}"#
+        );
+    }
+
+    #[test]
+    fn ephemeral_events_have_no_seq_and_payloads_may_be_binary() {
+        let signal = Event {
+            kind: Kind::Signal,
+            seq: 0,
+            id: None,
+            author: "a\"b".into(),
+            timestamp_us: 5_000_000,
+            ..message(Payload::Binary(Bytes::from_static(&[0, 255, 62])))
+        };
+        assert_eq!(
+            text(event(&signal)),
+            r#"{"type":"signal","room":"general","data":{"binary":"AP8+","author":"a\"b"},"timestamp":5}"#
+        );
+    }
+
+    #[test]
+    fn every_reply() {
+        let failure = Failure::new(Code::ResourceExhausted, "slow \"down\"").retry_after_ms(250);
+        let joined_now =
+            |recovered| Joined { position: &Position { epoch: "e1".into(), seq: 7 }, cursor: "AQ", recovered, replayed: 3 }.into_text();
+        let cases = [
+            (
+                text(ack("1", Some("r"), Acked::Delivered { seq: Some(9), duplicate: true })),
+                json!({"type":"ack","id":"1","room":"r","data":{"status":"delivered","seq":9,"duplicate":true}}),
+            ),
+            (
+                text(ack("1", Some("r"), Acked::Delivered { seq: None, duplicate: false })),
+                json!({"type":"ack","id":"1","room":"r","data":{"status":"delivered"}}),
+            ),
+            (text(ack("1", None, Acked::Ok)), json!({"type":"ack","id":"1","data":{"status":"ok"}})),
+            (text(ack("1", Some("r"), Acked::Left)), json!({"type":"ack","id":"1","room":"r","data":{"status":"left"}})),
+            (
+                text(error(Some("1"), Some("r"), &failure)),
+                json!({"type":"error","id":"1","room":"r","data":{"code":"resource_exhausted","message":"slow \"down\"","retry_after_ms":250}}),
+            ),
+            (
+                text(error(None, None, &Failure::new(Code::Internal, "x"))),
+                json!({"type":"error","data":{"code":"internal","message":"x"}}),
+            ),
+            (
+                text(welcome("s1", "Zoë\n", 25_000, 65_536)),
+                json!({"type":"system","data":{"event":"welcome","session":"s1","user":"Zoë\n","heartbeat_ms":25000,"max_message_bytes":65536}}),
+            ),
+            (
+                joined_now(None),
+                json!({"type":"system","id":"j","room":"r","data":{"event":"joined","epoch":"e1","seq":7,"cursor":"AQ","replayed":3}}),
+            ),
+            (
+                joined_now(Some(false)),
+                json!({"type":"system","id":"j","room":"r","data":{"event":"joined","epoch":"e1","seq":7,"cursor":"AQ","recovered":false,"replayed":3}}),
+            ),
+            (text(left("r")), json!({"type":"system","room":"r","data":{"event":"left"}})),
+            (text(draining(5)), json!({"type":"system","data":{"event":"draining","reconnect_after_ms":5}})),
+            (text(overloaded(6)), json!({"type":"system","data":{"event":"overloaded","reconnect_after_ms":6}})),
+        ];
+        for (written, meant) in cases {
+            assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), meant, "{written}");
+            assert!(!written.contains('\n'));
+        }
+    }
+
+    impl Joined<'_> {
+        fn into_text(self) -> String {
+            text(joined(Some("j"), "r", &self))
+        }
+    }
+
+    #[test]
+    fn history_holds_whole_envelopes() {
+        let one = message(Payload::Json(Bytes::from_static(b"{}")));
+        let two = Event { seq: 43, ..one.clone() };
+        let page: Value = serde_json::from_str(&text(history(Some("h"), "general", &at(50), [&one, &two], true))).unwrap();
+        assert_eq!((&page["type"], &page["id"], &page["room"]), (&json!("history"), &json!("h"), &json!("general")));
+        assert_eq!((&page["data"]["epoch"], &page["data"]["seq"]), (&json!("e1"), &json!(50)));
+        assert_eq!(page["data"]["more"], json!(true));
+        assert_eq!(page["data"]["messages"][0], serde_json::from_str::<Value>(&text(event(&one))).unwrap());
+        assert_eq!(page["data"]["messages"][1]["seq"], json!(43));
+        let empty: Value = serde_json::from_str(&text(history(None, "general", &at(0), [], false))).unwrap();
+        assert_eq!(empty["data"], json!({"epoch":"e1","seq":0,"messages":[],"more":false}));
+    }
+
+    #[test]
+    fn timestamps_lose_no_digit() {
+        let shown = |us| {
+            let mut out = Vec::new();
+            timestamp(&mut out, us);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(shown(0), "0");
+        assert_eq!(shown(1), "0.000001");
+        assert_eq!(shown(1_711_000_000_000_000), "1711000000");
+        assert_eq!(shown(1_711_000_000_100_000), "1711000000.1");
+        assert_eq!(shown(1_711_000_000_012_340), "1711000000.01234");
+        assert_eq!(shown(1_711_000_000_999_999), "1711000000.999999");
+    }
+
+    #[test]
+    fn heads_fit_every_length() {
+        for len in [50usize, 124, 125, 126, 127, 65_534, 65_535, 65_536, 70_000] {
+            let envelope = Envelope { buffer: [vec![0; HEAD_MAX], vec![b'x'; len]].concat() };
+            let frame = envelope.into_frame();
+            assert_eq!(frame[0], 0x81);
+            let (head, told) = match frame[1] {
+                126 => (4, u16::from_be_bytes([frame[2], frame[3]]) as usize),
+                127 => (10, u64::from_be_bytes(frame[2..10].try_into().unwrap()) as usize),
+                short => (2, short as usize),
+            };
+            assert_eq!((told, frame.len()), (len, head + len));
+            assert!(frame[head..].iter().all(|byte| *byte == b'x'));
+            let shortest = if len < 126 { 2 } else if len <= 0xffff { 4 } else { 10 };
+            assert_eq!(head, shortest);
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! What bytes mean. Pure: no sockets, no clock, no task; nothing here names tokio, tonic, prost or axum.
+pub mod close;
+pub mod command;
+pub mod cursor;
+pub mod event;
+pub mod json;
+pub mod websocket;

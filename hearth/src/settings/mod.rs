@@ -1,0 +1,251 @@
+//! Every setting, once: the flag is the environment variable (`HEARTH_…`) is the key of `hearth.toml`.
+//!
+//! What is given nearer wins: flag, then environment, then file, then the default. The table in
+//! `docs/configuration.md` is made from these definitions ([`table`]).
+pub mod file;
+pub mod table;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
+
+/// What a person types.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hearth",
+    version,
+    about = "Realtime rooms: ordered, acknowledged, recoverable. For services by gRPC, for browsers by WebSocket.",
+    long_about = None,
+    args_conflicts_with_subcommands = true,
+    after_help = AFTER_HELP,
+    max_term_width = 110
+)]
+pub struct Cli {
+    /// What to run; `serve` if nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The settings of `serve`.
+    #[command(flatten)]
+    pub serve: Serve,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  hearth                                       core and edge in one process, in memory: open http://127.0.0.1:8080
+  hearth --history-size 10000 --history-ttl 7d keep more
+  hearth core --grpc 127.0.0.1:50051           a core alone
+  hearth edge --core http://127.0.0.1:50051    an edge alone, in front of it
+  hearth check-config                          what is in force, and where each setting comes from
+
+Every flag is also an environment variable (HEARTH_HISTORY_SIZE) and a key of hearth.toml (history-size).";
+
+/// What to run.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Core and edge in one process (the default)
+    Serve(Box<Serve>),
+    /// A core alone: rooms and their history, for services and edges, by gRPC
+    Core(Box<CoreOnly>),
+    /// An edge alone: browsers on one side, a core on the other
+    Edge(Box<EdgeOnly>),
+    /// Read the settings, say what is in force and where it comes from, and end
+    CheckConfig(Box<CheckConfig>),
+    /// Measure this build against a plain WebSocket server on this machine
+    Bench(hearth_bench::BenchArgs),
+}
+
+/// `hearth serve`.
+#[derive(Debug, Clone, Args)]
+pub struct Serve {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub common: Common,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub limits: Limits,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub core: CoreSettings,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub edge: EdgeSettings,
+}
+
+/// `hearth core`.
+#[derive(Debug, Clone, Args)]
+pub struct CoreOnly {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub common: Common,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub limits: Limits,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub core: CoreSettings,
+    /// Address of the core's own /metrics, /healthz and /readyz; off unless given
+    #[arg(long, env = "HEARTH_METRICS", value_name = "ADDR", help_heading = "Core")]
+    pub metrics: Option<SocketAddr>,
+}
+
+/// `hearth edge`.
+#[derive(Debug, Clone, Args)]
+pub struct EdgeOnly {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub common: Common,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub limits: Limits,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub edge: EdgeSettings,
+    /// Cores to attach to, comma-separated; the edge fails over among them
+    #[arg(long, env = "HEARTH_CORE", value_name = "URL", value_delimiter = ',', required = true, help_heading = "Edge")]
+    pub core: Vec<String>,
+}
+
+/// `hearth check-config`.
+#[derive(Debug, Clone, Args)]
+pub struct CheckConfig {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub serve: Serve,
+    /// Print the table of all settings as Markdown instead
+    #[arg(long)]
+    pub table: bool,
+}
+
+/// What every role has.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// File of settings; ./hearth.toml is read if it is there
+    #[arg(long, env = "HEARTH_CONFIG", value_name = "FILE")]
+    pub config: Option<String>,
+    /// What is logged: error, warn, info, debug, trace, or per part, as in `info,hearth_edge=debug`
+    #[arg(long, env = "HEARTH_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+    /// How it is logged: auto is pretty on a terminal, JSON otherwise
+    #[arg(long, env = "HEARTH_LOG_FORMAT", value_name = "FORMAT", default_value = "auto")]
+    pub log_format: LogFormat,
+    /// How long a drain may take after SIGTERM
+    #[arg(long, env = "HEARTH_DRAIN_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub drain_timeout: Duration,
+    /// Serve without tokens on an address that others can reach
+    #[arg(long, env = "HEARTH_INSECURE", default_value_t = false)]
+    pub insecure: bool,
+}
+
+/// Limits that hold at every door.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Limits")]
+pub struct Limits {
+    /// The largest message taken, in bytes
+    #[arg(long, env = "HEARTH_MAX_MESSAGE_BYTES", value_name = "BYTES", default_value = "65536")]
+    pub max_message_bytes: NonZeroUsize,
+    /// How much may wait for one slow session before it is cut, in bytes
+    #[arg(long, env = "HEARTH_SESSION_QUEUE_BYTES", value_name = "BYTES", default_value = "1048576")]
+    pub session_queue_bytes: NonZeroUsize,
+    /// How many rooms one session may be in
+    #[arg(long, env = "HEARTH_MAX_ROOMS_PER_SESSION", value_name = "N", default_value = "100")]
+    pub max_rooms_per_session: NonZeroUsize,
+}
+
+/// What a core has.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Core")]
+pub struct CoreSettings {
+    /// Address for gRPC; port 0 is any, printed at start
+    #[arg(long, env = "HEARTH_GRPC", value_name = "ADDR", default_value = "127.0.0.1:50051")]
+    pub grpc: SocketAddr,
+    /// Where rooms live
+    #[arg(long, env = "HEARTH_ENGINE", value_name = "ENGINE", default_value = "memory")]
+    pub engine: Engine,
+    /// How many events of a room are kept
+    #[arg(long, env = "HEARTH_HISTORY_SIZE", value_name = "N", default_value = "1000")]
+    pub history_size: usize,
+    /// How long an event is kept
+    #[arg(long, env = "HEARTH_HISTORY_TTL", value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
+    pub history_ttl: Duration,
+    /// How much history is kept in memory over all rooms, in bytes: past it the oldest goes first
+    #[arg(long, env = "HEARTH_HISTORY_MAX_BYTES", value_name = "BYTES", default_value = "268435456")]
+    pub history_max_bytes: NonZeroUsize,
+    /// How long a message's id is remembered, so that it is not published twice
+    #[arg(long, env = "HEARTH_DEDUPE_WINDOW", value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
+    pub dedupe_window: Duration,
+    /// How many ids are remembered per room
+    #[arg(long, env = "HEARTH_DEDUPE_MAX", value_name = "N", default_value = "65536")]
+    pub dedupe_max: usize,
+    /// How many positions of empty rooms are kept, for 7 days
+    #[arg(long, env = "HEARTH_POSITIONS_MAX", value_name = "N", default_value = "1000000")]
+    pub positions_max: usize,
+    /// Whether gRPC reflection shows the schema
+    #[arg(long, env = "HEARTH_REFLECTION", value_name = "on|off", default_value = "on")]
+    pub reflection: Switch,
+}
+
+/// What an edge has.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Edge")]
+pub struct EdgeSettings {
+    /// Address for browsers; port 0 is any, printed at start
+    #[arg(long, env = "HEARTH_HTTP", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub http: SocketAddr,
+    /// Origins that may connect beside the edge's own, comma-separated; * is any. In dev mode any port of localhost may, too
+    #[arg(long, env = "HEARTH_ALLOWED_ORIGINS", value_name = "ORIGIN", value_delimiter = ',')]
+    pub allowed_origins: Vec<String>,
+    /// How often a silent connection is pinged; two unanswered ones end it
+    #[arg(long, env = "HEARTH_HEARTBEAT", value_name = "TIME", default_value = "25s", value_parser = humantime::parse_duration)]
+    pub heartbeat: Duration,
+    /// Commands per second of one session; 0 is no limit
+    #[arg(long, env = "HEARTH_RATE_LIMIT", value_name = "N", default_value = "2000")]
+    pub rate_limit: u32,
+    /// How many commands of one session at once
+    #[arg(long, env = "HEARTH_RATE_BURST", value_name = "N", default_value = "4000")]
+    pub rate_burst: u32,
+    /// How many connections are taken; 0 is what the limit on open files bears
+    #[arg(long, env = "HEARTH_MAX_CONNECTIONS", value_name = "N", default_value = "0")]
+    pub max_connections: usize,
+    /// How many connections of one address; 0 is no limit, since many users share an address
+    #[arg(long, env = "HEARTH_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", default_value = "0")]
+    pub max_connections_per_address: usize,
+    /// Whether the playground is served at /; on in dev mode unless said
+    #[arg(long, env = "HEARTH_PLAYGROUND", value_name = "on|off")]
+    pub playground: Option<Switch>,
+    /// How many tasks write to sockets; 0 is one per processor
+    #[arg(long, env = "HEARTH_SHARDS", value_name = "N", default_value = "0", value_parser = clap::value_parser!(u8).range(0..=64))]
+    pub shards: u8,
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// On.
+    On,
+    /// Off.
+    Off,
+}
+
+impl Switch {
+    /// Whether it is on.
+    pub fn is_on(self) -> bool {
+        self == Switch::On
+    }
+}
+
+/// Where rooms live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// In this process's memory: gone when it ends, and a new epoch says so
+    Memory,
+}
+
+/// How logs look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Pretty on a terminal, JSON otherwise
+    Auto,
+    /// For a person
+    Pretty,
+    /// For a program: one object a line
+    Json,
+}
