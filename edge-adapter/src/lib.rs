@@ -5,9 +5,12 @@
 //! what happened, [`fanout`] writes it to the sockets. A folder uses those named before it in
 //! `ARCHITECTURE.md` only; `wire` and `session` are pure.
 pub mod config;
+mod edge;
 pub mod fanout;
 pub mod link;
 pub mod metrics;
 pub mod session;
 pub mod transport;
 pub mod wire;
+
+pub use edge::Edge;

@@ -3,13 +3,19 @@ use crate::settings::{Common, LogFormat};
 use std::io::{self, IsTerminal};
 use tracing_subscriber::{EnvFilter, fmt};
 
-/// Starts logging. Fails on a filter that is none.
+/// What is logged. Fails on a filter that is none.
+pub fn filter(common: &Common) -> Result<EnvFilter, String> {
+    let filter = EnvFilter::try_new(&common.log).map_err(|error| format!("--log {}: {error}", common.log))?;
+    // Their lines about every connection say nothing that ours do not.
+    Ok(["h2", "hyper"].into_iter().fold(filter, |filter, target| match format!("{target}=warn").parse() {
+        Ok(directive) if !common.log.contains(target) => filter.add_directive(directive),
+        _ => filter,
+    }))
+}
+
+/// Starts logging.
 pub fn start(common: &Common) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&common.log)
-        .map_err(|error| format!("--log {}: {error}", common.log))?
-        // Their lines about every connection say nothing that ours do not.
-        .add_directive_unless_named("h2", &common.log)
-        .add_directive_unless_named("hyper", &common.log);
+    let filter = filter(common)?;
     let pretty = match common.log_format {
         LogFormat::Auto => io::stderr().is_terminal(),
         LogFormat::Pretty => true,
@@ -22,17 +28,4 @@ pub fn start(common: &Common) -> Result<(), String> {
         builder.json().flatten_event(true).with_current_span(false).try_init()
     };
     started.map_err(|error| error.to_string())
-}
-
-trait Quieten {
-    fn add_directive_unless_named(self, target: &str, filter: &str) -> Self;
-}
-
-impl Quieten for EnvFilter {
-    fn add_directive_unless_named(self, target: &str, filter: &str) -> Self {
-        match format!("{target}=warn").parse() {
-            Ok(directive) if !filter.contains(target) => self.add_directive(directive),
-            _ => self,
-        }
-    }
 }

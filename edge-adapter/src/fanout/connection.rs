@@ -9,6 +9,7 @@ use crate::wire::cursor::Cursor;
 use crate::wire::websocket::parser::Parser;
 use bytes::Bytes;
 use socket2::SockRef;
+use std::any::Any;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -99,6 +100,9 @@ impl Socket {
     }
 }
 
+/// Something that lives as long as a connection does.
+pub type Guard = Arc<dyn Any + Send + Sync>;
+
 /// A connection that the transport gives to a shard, after its handshake.
 #[derive(Debug)]
 pub struct NewSession {
@@ -116,6 +120,8 @@ pub struct NewSession {
     pub since: Option<Cursor>,
     /// Close at once, for this reason.
     pub refuse: Option<CloseReason>,
+    /// Dropped when the socket has gone: whoever counts connections counts by it.
+    pub guard: Option<Guard>,
 }
 
 /// What is kept until the core has let the session in.
@@ -151,6 +157,8 @@ pub struct Connection {
     pub key: SessionKey,
     /// Its socket.
     pub socket: Socket,
+    /// As in [`NewSession`].
+    pub guard: Option<Guard>,
     /// What the client's bytes have come to.
     pub parser: Parser,
     /// Its session.

@@ -240,7 +240,7 @@ impl Shard {
 
     /// Takes a connection in and asks the core about it.
     fn adopt(&mut self, newcomer: NewSession) {
-        let NewSession { socket, read_ahead, id, dev_user, room, since, refuse } = newcomer;
+        let NewSession { socket, read_ahead, id, dev_user, room, since, refuse, guard } = newcomer;
         let Ok(socket) = socket.settle() else {
             self.metrics.closed(CloseReason::Vanished);
             return self.leave_census();
@@ -258,6 +258,7 @@ impl Shard {
         entry.insert(Connection {
             key,
             socket,
+            guard,
             parser: Default::default(),
             session: Session::new(since),
             start: Some(Box::new(Start { read_ahead, id: id.clone(), room, asked: refuse.is_none() })),

@@ -112,6 +112,7 @@ fn newcomer(socket: Socket) -> NewSession {
         room: None,
         since: None,
         refuse: None,
+        guard: None,
     }
 }
 

@@ -35,13 +35,26 @@ pub fn event(event: v1::Event, name: &Arc<str>) -> Option<Event> {
 
 /// The events of a page, each to be shared.
 pub fn events(events: Vec<v1::Event>, name: &Arc<str>) -> Vec<Arc<SharedEvent>> {
-    events.into_iter().filter_map(|found| event(found, name)).map(|event| Arc::new(SharedEvent::new(event))).collect()
+    events
+        .into_iter()
+        .filter_map(|found| event(found, name))
+        .map(|event| Arc::new(SharedEvent::new(event)))
+        .collect()
 }
 
 /// A place in a room's order; absent stands for the very beginning of no known epoch.
 pub fn position(position: Option<v1::Position>) -> Position {
     let v1::Position { epoch, seq } = position.unwrap_or_default();
     Position { epoch: epoch.into(), seq }
+}
+
+/// The room of an answer that may let a session into the room's feed.
+pub fn seam_room(frame: &v1::core_frame::Frame) -> Option<&str> {
+    match frame {
+        v1::core_frame::Frame::Joined(joined) => Some(&joined.joined.as_ref()?.room),
+        v1::core_frame::Frame::Page(page) => Some(&page.room),
+        _ => None,
+    }
 }
 
 /// Why a core refused.
@@ -223,14 +236,17 @@ mod tests {
                 timestamp_us: 2_345_678,
             }
         );
-        let bare = event(v1::Event { id: String::new(), timestamp: None, payload: None, ..sent.clone() }, &name).unwrap();
+        let bare =
+            event(v1::Event { id: String::new(), timestamp: None, payload: None, ..sent.clone() }, &name)
+                .unwrap();
         assert_eq!((bare.id, bare.timestamp_us), (None, 0));
         assert_eq!(event(v1::Event { kind: 99, ..sent }, &name), None);
     }
 
     #[test]
     fn failures_carry_their_code() {
-        let named = |code| failure(v1::Error { code, message: "m".into(), room: String::new(), retry_after_ms: 5 });
+        let named =
+            |code| failure(v1::Error { code, message: "m".into(), room: String::new(), retry_after_ms: 5 });
         assert_eq!(named(7), Failure::new(Code::PermissionDenied, "m").retry_after_ms(5));
         assert_eq!(named(14).code, Code::Unavailable);
         assert_eq!(named(9).code, Code::FailedPrecondition);

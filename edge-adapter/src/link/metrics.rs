@@ -5,7 +5,8 @@ use prometheus_client::{
 };
 
 /// Seconds from a publish's arrival at the link to its ack: from a core in the same process to one far away.
-const PUBLISH_SECONDS: [f64; 12] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0];
+const PUBLISH_SECONDS: [f64; 12] =
+    [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0];
 
 /// The link's counters; clones count together.
 #[derive(Debug, Clone)]
@@ -43,7 +44,11 @@ impl LinkMetrics {
         registry.register("hearth_link_attaches", "How often the edge has attached to a core", attaches);
         registry.register("hearth_link_frames", "Frames on the link", frames);
         registry.register("hearth_link_pending", "Requests that wait for the core", pending);
-        registry.register("hearth_link_queue_bytes", "Bytes of requests found waiting for the link", queue_bytes);
+        registry.register(
+            "hearth_link_queue_bytes",
+            "Bytes of requests found waiting for the link",
+            queue_bytes,
+        );
         registry.register(
             "hearth_link_retried_publishes",
             "Publishes sent again after a core was lost before it answered",

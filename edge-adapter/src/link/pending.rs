@@ -1,8 +1,5 @@
 //! Requests that the core has not answered, by number and so in order: after a loss they can be sent again as they came.
-use crate::{
-    link::queue,
-    session::request::Request,
-};
+use crate::{link::queue, session::request::Request};
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 /// How much may wait for answers, in bytes. Twice the queue before it, so that all of that fits in while no core is

@@ -4,7 +4,7 @@ use std::{
     mem,
     sync::{Mutex, MutexGuard, PoisonError},
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, futures::Notified};
 
 /// How much may wait for the worker. It takes the whole queue each time, so this is reached only when the core has
 /// stopped reading or has been away for long; 16 MiB are some 100,000 small publishes.
@@ -52,8 +52,8 @@ impl Queue {
     }
 
     /// Waits until there may be something, or the queue is closed. Cancel-safe.
-    pub async fn filled(&self) {
-        self.filled.notified().await;
+    pub fn filled(&self) -> Notified<'_> {
+        self.filled.notified()
     }
 
     /// Swaps all that waits into `taken`, which must be empty, and says how many bytes that were. None when the queue is
@@ -82,9 +82,9 @@ pub fn weight(request: &Request) -> usize {
     let id = |id: &Option<Box<str>>| id.as_ref().map_or(0, |id| id.len());
     REQUEST_BYTES
         + match request {
-            Request::Join { id: own, room, .. } | Request::Leave { id: own, room, .. } | Request::History { id: own, room, .. } => {
-                id(own) + room.len()
-            }
+            Request::Join { id: own, room, .. }
+            | Request::Leave { id: own, room, .. }
+            | Request::History { id: own, room, .. } => id(own) + room.len(),
             Request::Publish { id: own, room, payload, .. } => id(own) + room.len() + payload.len(),
             Request::Open { .. } | Request::Close { .. } | Request::Pull { .. } => 0,
         }

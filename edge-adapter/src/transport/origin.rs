@@ -19,7 +19,8 @@ pub fn allowed(config: &Config, uri: &Uri, headers: &HeaderMap) -> bool {
     // HTTP/2 and absolute URIs name the host in the URI.
     let host = uri.authority().map(|authority| authority.as_str());
     let host = host.or_else(|| headers.get(HOST)?.to_str().ok());
-    host.is_some_and(|host| is_same(scheme, authority, host)) || (config.allow_local_origins && is_local(authority))
+    host.is_some_and(|host| is_same(scheme, authority, host))
+        || (config.allow_local_origins && is_local(authority))
 }
 
 /// Scheme and `host[:port]`; only http and https have them.
@@ -31,7 +32,8 @@ fn split(origin: &str) -> Option<(&str, &str)> {
 /// The scheme is not compared, since TLS may end at a proxy before the edge; a default port may stand or be left out.
 fn is_same(scheme: &str, authority: &str, host: &str) -> bool {
     let default_port = if scheme == "https" { ":443" } else { ":80" };
-    let plain = |authority: &str| authority.strip_suffix(default_port).unwrap_or(authority).to_ascii_lowercase();
+    let plain =
+        |authority: &str| authority.strip_suffix(default_port).unwrap_or(authority).to_ascii_lowercase();
     plain(authority) == plain(host)
 }
 

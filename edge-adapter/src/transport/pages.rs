@@ -17,7 +17,8 @@ const PLAYGROUND: &str = include_str!("playground.html");
 
 /// Made once: the page does not change while the process runs.
 static PLAYGROUND_HEADERS: LazyLock<[(HeaderName, HeaderValue); 5]> = LazyLock::new(|| {
-    let policy = HeaderValue::try_from(content_security_policy(PLAYGROUND)).expect("base64 and words are a header");
+    let policy =
+        HeaderValue::try_from(content_security_policy(PLAYGROUND)).expect("base64 and words are a header");
     [
         (CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
         (CONTENT_SECURITY_POLICY, policy),
@@ -47,7 +48,8 @@ pub async fn readyz(State(doors): State<Arc<Doors>>) -> Response {
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let link = if attached { "attached" } else { "detached" };
     let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
-    (status, headers, json!({ "ready": ready, "link": link, "draining": draining }).to_string()).into_response()
+    (status, headers, json!({ "ready": ready, "link": link, "draining": draining }).to_string())
+        .into_response()
 }
 
 /// `GET /metrics`.

@@ -11,13 +11,14 @@ pub struct Problem {
     status: StatusCode,
     code: &'static str,
     detail: Cow<'static, str>,
-    headers: HeaderMap,
+    /// Apart, as a map is large and seldom needed.
+    headers: Option<Box<HeaderMap>>,
 }
 
 impl Problem {
     /// A problem; `code` is a gRPC status name in lower_snake_case, `detail` is for a person.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, code, detail: detail.into(), headers: HeaderMap::new() }
+        Self { status, code, detail: detail.into(), headers: None }
     }
 
     /// 400: the request has the wrong shape.
@@ -42,7 +43,7 @@ impl Problem {
 
     /// Adds a header.
     pub fn with(mut self, name: HeaderName, value: &'static str) -> Self {
-        self.headers.insert(name, HeaderValue::from_static(value));
+        self.headers.get_or_insert_default().insert(name, HeaderValue::from_static(value));
         self
     }
 }
@@ -57,6 +58,12 @@ impl IntoResponse for Problem {
             "detail": self.detail,
         });
         let content_type = (CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        (self.status, self.headers, [content_type], body.to_string()).into_response()
+        (
+            self.status,
+            self.headers.map(|headers| *headers).unwrap_or_default(),
+            [content_type],
+            body.to_string(),
+        )
+            .into_response()
     }
 }

@@ -162,14 +162,17 @@ impl Envelope<'_> {
             "signal" => self.publish(room()?, Kind::Signal),
             "typing" => self.publish(room()?, Kind::Typing),
             "join" => self.join(room()?),
-            "leave" => self.members::<Nothing>("data of leave must be {}").and(Ok(Action::Leave { room: room()? })),
+            "leave" => {
+                self.members::<Nothing>("data of leave must be {}").and(Ok(Action::Leave { room: room()? }))
+            }
             "history" => self.history(room()?),
             "ping" => self.members::<Nothing>("data of ping must be {}").and(Ok(Action::Ping)),
             "system" => Err(Failure::new(Code::PermissionDenied, "only services publish system events")),
             "presence" => Err(Failure::new(Code::Unimplemented, "presence is not there yet")),
-            "auth" => {
-                Err(Failure::new(Code::Unimplemented, "tokens are not there yet: who a session is cannot be changed"))
-            }
+            "auth" => Err(Failure::new(
+                Code::Unimplemented,
+                "tokens are not there yet: who a session is cannot be changed",
+            )),
             _ => Err(invalid("no such type")),
         }
     }
@@ -194,7 +197,8 @@ impl Envelope<'_> {
     }
 
     fn history(&self, room: Arc<str>) -> Result<Action, Failure> {
-        const SHAPE: &str = r#"data of history must be {"after":number?,"before":number?,"limit":1 to 1000?}"#;
+        const SHAPE: &str =
+            r#"data of history must be {"after":number?,"before":number?,"limit":1 to 1000?}"#;
         let History { after, before, limit } = self.members(SHAPE)?;
         if !(1..=LIMIT_MAX).contains(&limit) {
             return Err(invalid(SHAPE));
@@ -216,7 +220,11 @@ impl Envelope<'_> {
 /// A value's text, if it is a string.
 fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
     let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
-    if inner.contains('\\') { serde_json::from_str(raw.get()).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
+    if inner.contains('\\') {
+        serde_json::from_str(raw.get()).ok().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(inner))
+    }
 }
 
 #[derive(Deserialize)]
@@ -347,7 +355,8 @@ mod tests {
 
     #[test]
     fn publishes_take_data_as_it_stands() {
-        let sent = r#"{"type":"text","id":"msg_123","room":"general","x":[1],"data":{"n":1.00, "author":"me"}}"#;
+        let sent =
+            r#"{"type":"text","id":"msg_123","room":"general","x":[1],"data":{"n":1.00, "author":"me"}}"#;
         assert_eq!(
             good(sent),
             Command {
@@ -385,7 +394,9 @@ mod tests {
         assert_eq!(action(r#"{"type":"join","room":"r","data":{}}"#), plain);
         assert_eq!(action(r#"{"type":"join","room":"r","data":{"later":null}}"#), plain);
         assert_eq!(
-            action(r#"{"type":"join","room":"r","data":{"since":{"epoch":"e","seq":7,"x":1},"history":1000,"presence":false,"echo":false}}"#),
+            action(
+                r#"{"type":"join","room":"r","data":{"since":{"epoch":"e","seq":7,"x":1},"history":1000,"presence":false,"echo":false}}"#
+            ),
             Action::Join {
                 room: "r".into(),
                 since: Some(Position { epoch: "e".into(), seq: 7 }),
@@ -401,7 +412,9 @@ mod tests {
         let history = |after, before, limit| Action::History { room: "r".into(), after, before, limit };
         assert_eq!(action(r#"{"type":"history","room":"r"}"#), history(None, None, 100));
         assert_eq!(
-            action(r#"{"type":"history","room":"r","data":{"after":0,"before":18446744073709551615,"limit":1}}"#),
+            action(
+                r#"{"type":"history","room":"r","data":{"after":0,"before":18446744073709551615,"limit":1}}"#
+            ),
             history(Some(0), Some(u64::MAX), 1)
         );
         assert_eq!(action(r#"{"type":"ping"}"#), Action::Ping);
@@ -412,7 +425,11 @@ mod tests {
     #[test]
     fn malformed_frames() {
         use Code::{InvalidArgument, PermissionDenied, Unimplemented};
-        let deep = format!(r#"{{"type":"text","id":"1","room":"r","data":{{"a":{}{}}}}}"#, "[".repeat(63), "]".repeat(63));
+        let deep = format!(
+            r#"{{"type":"text","id":"1","room":"r","data":{{"a":{}{}}}}}"#,
+            "[".repeat(63),
+            "]".repeat(63)
+        );
         let very_deep = "[".repeat(60_000);
         let long_id = format!(r#"{{"type":"ping","id":"{}"}}"#, "é".repeat(257));
         let long_room = format!(r#"{{"type":"leave","id":"1","room":"{}"}}"#, "r".repeat(129));
@@ -449,7 +466,12 @@ mod tests {
             (r#"{"type":"ack","id":"1"}"#, InvalidArgument, Some("1"), None),
             (r#"{"type":"\ud800","id":"1"}"#, InvalidArgument, Some("1"), None),
             (r#"{"type":"system","id":"1","room":"r","data":{}}"#, PermissionDenied, Some("1"), Some("r")),
-            (r#"{"type":"presence","id":"1","room":"r","data":{"meta":{}}}"#, Unimplemented, Some("1"), Some("r")),
+            (
+                r#"{"type":"presence","id":"1","room":"r","data":{"meta":{}}}"#,
+                Unimplemented,
+                Some("1"),
+                Some("r"),
+            ),
             (r#"{"type":"auth","id":"1","data":{"token":"t"}}"#, Unimplemented, Some("1"), None),
             // The id.
             (r#"{"type":"ping","id":1}"#, InvalidArgument, None, None),
@@ -479,42 +501,177 @@ mod tests {
             (r#"{"type":"typing","id":"1","room":"r"}"#, InvalidArgument, Some("1"), Some("r")),
             (r#"{"type":"typing","id":"1","room":"r","data":{}}"#, InvalidArgument, Some("1"), Some("r")),
             (r#"{"type":"typing","id":"1","room":"r","data":[true]}"#, InvalidArgument, Some("1"), Some("r")),
-            (r#"{"type":"typing","id":"1","room":"r","data":{"active":1}}"#, InvalidArgument, Some("1"), Some("r")),
-            (r#"{"type":"typing","id":"1","room":"r","data":{"active":null}}"#, InvalidArgument, Some("1"), Some("r")),
-            (r#"{"type":"typing","room":"r","data":{"active":true,"active":false}}"#, InvalidArgument, None, Some("r")),
+            (
+                r#"{"type":"typing","id":"1","room":"r","data":{"active":1}}"#,
+                InvalidArgument,
+                Some("1"),
+                Some("r"),
+            ),
+            (
+                r#"{"type":"typing","id":"1","room":"r","data":{"active":null}}"#,
+                InvalidArgument,
+                Some("1"),
+                Some("r"),
+            ),
+            (
+                r#"{"type":"typing","room":"r","data":{"active":true,"active":false}}"#,
+                InvalidArgument,
+                None,
+                Some("r"),
+            ),
             // Data of a join.
             (r#"{"type":"join","id":"1","room":"r","data":null}"#, InvalidArgument, Some("1"), Some("r")),
             (r#"{"type":"join","id":"1","room":"r","data":[]}"#, InvalidArgument, Some("1"), Some("r")),
-            (r#"{"type":"join","id":"1","room":"r","data":{"since":5}}"#, InvalidArgument, Some("1"), Some("r")),
-            (r#"{"type":"join","id":"1","room":"r","data":{"since":null}}"#, InvalidArgument, Some("1"), Some("r")),
-            (r#"{"type":"join","id":"1","room":"r","data":{"since":"c"}}"#, InvalidArgument, Some("1"), Some("r")),
-            (r#"{"type":"join","id":"1","room":"r","data":{"since":["e",1]}}"#, InvalidArgument, Some("1"), Some("r")),
-            (r#"{"type":"join","id":"1","room":"r","data":{"since":{"seq":1}}}"#, InvalidArgument, Some("1"), Some("r")),
-            (r#"{"type":"join","id":"1","room":"r","data":{"since":{"epoch":"e"}}}"#, InvalidArgument, Some("1"), Some("r")),
-            (r#"{"type":"join","id":"1","room":"r","data":{"since":{"epoch":1,"seq":1}}}"#, InvalidArgument, Some("1"), Some("r")),
-            (r#"{"type":"join","id":"1","room":"r","data":{"since":{"epoch":"e","seq":-1}}}"#, InvalidArgument, Some("1"), Some("r")),
-            (r#"{"type":"join","id":"1","room":"r","data":{"since":{"epoch":"e","seq":1.5}}}"#, InvalidArgument, Some("1"), Some("r")),
-            (r#"{"type":"join","id":"1","room":"r","data":{"since":{"epoch":"e","seq":"1"}}}"#, InvalidArgument, Some("1"), Some("r")),
-            (r#"{"type":"join","id":"1","room":"r","data":{"history":-1}}"#, InvalidArgument, Some("1"), Some("r")),
-            (r#"{"type":"join","id":"1","room":"r","data":{"history":1001}}"#, InvalidArgument, Some("1"), Some("r")),
-            (r#"{"type":"join","id":"1","room":"r","data":{"history":1.5}}"#, InvalidArgument, Some("1"), Some("r")),
-            (r#"{"type":"join","id":"1","room":"r","data":{"history":"9"}}"#, InvalidArgument, Some("1"), Some("r")),
-            (r#"{"type":"join","id":"1","room":"r","data":{"presence":"no"}}"#, InvalidArgument, Some("1"), Some("r")),
-            (r#"{"type":"join","id":"1","room":"r","data":{"echo":0}}"#, InvalidArgument, Some("1"), Some("r")),
+            (
+                r#"{"type":"join","id":"1","room":"r","data":{"since":5}}"#,
+                InvalidArgument,
+                Some("1"),
+                Some("r"),
+            ),
+            (
+                r#"{"type":"join","id":"1","room":"r","data":{"since":null}}"#,
+                InvalidArgument,
+                Some("1"),
+                Some("r"),
+            ),
+            (
+                r#"{"type":"join","id":"1","room":"r","data":{"since":"c"}}"#,
+                InvalidArgument,
+                Some("1"),
+                Some("r"),
+            ),
+            (
+                r#"{"type":"join","id":"1","room":"r","data":{"since":["e",1]}}"#,
+                InvalidArgument,
+                Some("1"),
+                Some("r"),
+            ),
+            (
+                r#"{"type":"join","id":"1","room":"r","data":{"since":{"seq":1}}}"#,
+                InvalidArgument,
+                Some("1"),
+                Some("r"),
+            ),
+            (
+                r#"{"type":"join","id":"1","room":"r","data":{"since":{"epoch":"e"}}}"#,
+                InvalidArgument,
+                Some("1"),
+                Some("r"),
+            ),
+            (
+                r#"{"type":"join","id":"1","room":"r","data":{"since":{"epoch":1,"seq":1}}}"#,
+                InvalidArgument,
+                Some("1"),
+                Some("r"),
+            ),
+            (
+                r#"{"type":"join","id":"1","room":"r","data":{"since":{"epoch":"e","seq":-1}}}"#,
+                InvalidArgument,
+                Some("1"),
+                Some("r"),
+            ),
+            (
+                r#"{"type":"join","id":"1","room":"r","data":{"since":{"epoch":"e","seq":1.5}}}"#,
+                InvalidArgument,
+                Some("1"),
+                Some("r"),
+            ),
+            (
+                r#"{"type":"join","id":"1","room":"r","data":{"since":{"epoch":"e","seq":"1"}}}"#,
+                InvalidArgument,
+                Some("1"),
+                Some("r"),
+            ),
+            (
+                r#"{"type":"join","id":"1","room":"r","data":{"history":-1}}"#,
+                InvalidArgument,
+                Some("1"),
+                Some("r"),
+            ),
+            (
+                r#"{"type":"join","id":"1","room":"r","data":{"history":1001}}"#,
+                InvalidArgument,
+                Some("1"),
+                Some("r"),
+            ),
+            (
+                r#"{"type":"join","id":"1","room":"r","data":{"history":1.5}}"#,
+                InvalidArgument,
+                Some("1"),
+                Some("r"),
+            ),
+            (
+                r#"{"type":"join","id":"1","room":"r","data":{"history":"9"}}"#,
+                InvalidArgument,
+                Some("1"),
+                Some("r"),
+            ),
+            (
+                r#"{"type":"join","id":"1","room":"r","data":{"presence":"no"}}"#,
+                InvalidArgument,
+                Some("1"),
+                Some("r"),
+            ),
+            (
+                r#"{"type":"join","id":"1","room":"r","data":{"echo":0}}"#,
+                InvalidArgument,
+                Some("1"),
+                Some("r"),
+            ),
             // Data of a leave, a ping, a history.
             (r#"{"type":"leave","id":"1","room":"r","data":[]}"#, InvalidArgument, Some("1"), Some("r")),
             (r#"{"type":"ping","id":"1","data":"x"}"#, InvalidArgument, Some("1"), None),
             (r#"{"type":"history","id":"1","room":"r","data":7}"#, InvalidArgument, Some("1"), Some("r")),
-            (r#"{"type":"history","id":"1","room":"r","data":{"limit":0}}"#, InvalidArgument, Some("1"), Some("r")),
-            (r#"{"type":"history","id":"1","room":"r","data":{"limit":1001}}"#, InvalidArgument, Some("1"), Some("r")),
-            (r#"{"type":"history","id":"1","room":"r","data":{"limit":null}}"#, InvalidArgument, Some("1"), Some("r")),
-            (r#"{"type":"history","id":"1","room":"r","data":{"after":-1}}"#, InvalidArgument, Some("1"), Some("r")),
-            (r#"{"type":"history","id":"1","room":"r","data":{"after":null}}"#, InvalidArgument, Some("1"), Some("r")),
-            (r#"{"type":"history","id":"1","room":"r","data":{"before":"9"}}"#, InvalidArgument, Some("1"), Some("r")),
-            (r#"{"type":"history","id":"1","room":"r","data":{"before":18446744073709551616}}"#, InvalidArgument, Some("1"), Some("r")),
+            (
+                r#"{"type":"history","id":"1","room":"r","data":{"limit":0}}"#,
+                InvalidArgument,
+                Some("1"),
+                Some("r"),
+            ),
+            (
+                r#"{"type":"history","id":"1","room":"r","data":{"limit":1001}}"#,
+                InvalidArgument,
+                Some("1"),
+                Some("r"),
+            ),
+            (
+                r#"{"type":"history","id":"1","room":"r","data":{"limit":null}}"#,
+                InvalidArgument,
+                Some("1"),
+                Some("r"),
+            ),
+            (
+                r#"{"type":"history","id":"1","room":"r","data":{"after":-1}}"#,
+                InvalidArgument,
+                Some("1"),
+                Some("r"),
+            ),
+            (
+                r#"{"type":"history","id":"1","room":"r","data":{"after":null}}"#,
+                InvalidArgument,
+                Some("1"),
+                Some("r"),
+            ),
+            (
+                r#"{"type":"history","id":"1","room":"r","data":{"before":"9"}}"#,
+                InvalidArgument,
+                Some("1"),
+                Some("r"),
+            ),
+            (
+                r#"{"type":"history","id":"1","room":"r","data":{"before":18446744073709551616}}"#,
+                InvalidArgument,
+                Some("1"),
+                Some("r"),
+            ),
             // A field twice, however it is spelled.
             (r#"{"type":"ping","type":"text","id":"1"}"#, InvalidArgument, Some("1"), None),
-            (r#"{"type":"text","id":"1","room":"r","data":{},"d\u0061ta":{}}"#, InvalidArgument, Some("1"), Some("r")),
+            (
+                r#"{"type":"text","id":"1","room":"r","data":{},"d\u0061ta":{}}"#,
+                InvalidArgument,
+                Some("1"),
+                Some("r"),
+            ),
             (r#"{"type":"leave","id":"1","room":"r","room":"s"}"#, InvalidArgument, Some("1"), Some("s")),
         ];
         for (text, code, id, room) in cases {
@@ -529,7 +686,9 @@ mod tests {
 
     #[test]
     fn the_deepest_frame_that_is_taken() {
-        let nested = |n: usize| format!(r#"{{"type":"text","room":"r","data":{{"a":{}{}}}}}"#, "[".repeat(n), "]".repeat(n));
+        let nested = |n: usize| {
+            format!(r#"{{"type":"text","room":"r","data":{{"a":{}{}}}}}"#, "[".repeat(n), "]".repeat(n))
+        };
         assert!(parse(&nested(62)).is_ok());
         assert!(parse(&nested(63)).is_err());
     }

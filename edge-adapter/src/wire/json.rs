@@ -353,8 +353,15 @@ mod tests {
     #[test]
     fn every_reply() {
         let failure = Failure::new(Code::ResourceExhausted, "slow \"down\"").retry_after_ms(250);
-        let joined_now =
-            |recovered| Joined { position: &Position { epoch: "e1".into(), seq: 7 }, cursor: "AQ", recovered, replayed: 3 }.into_text();
+        let joined_now = |recovered| {
+            Joined {
+                position: &Position { epoch: "e1".into(), seq: 7 },
+                cursor: "AQ",
+                recovered,
+                replayed: 3,
+            }
+            .into_text()
+        };
         let cases = [
             (
                 text(ack("1", Some("r"), Acked::Delivered { seq: Some(9), duplicate: true })),
@@ -365,7 +372,10 @@ mod tests {
                 json!({"type":"ack","id":"1","room":"r","data":{"status":"delivered"}}),
             ),
             (text(ack("1", None, Acked::Ok)), json!({"type":"ack","id":"1","data":{"status":"ok"}})),
-            (text(ack("1", Some("r"), Acked::Left)), json!({"type":"ack","id":"1","room":"r","data":{"status":"left"}})),
+            (
+                text(ack("1", Some("r"), Acked::Left)),
+                json!({"type":"ack","id":"1","room":"r","data":{"status":"left"}}),
+            ),
             (
                 text(error(Some("1"), Some("r"), &failure)),
                 json!({"type":"error","id":"1","room":"r","data":{"code":"resource_exhausted","message":"slow \"down\"","retry_after_ms":250}}),
@@ -388,7 +398,10 @@ mod tests {
             ),
             (text(left("r")), json!({"type":"system","room":"r","data":{"event":"left"}})),
             (text(draining(5)), json!({"type":"system","data":{"event":"draining","reconnect_after_ms":5}})),
-            (text(overloaded(6)), json!({"type":"system","data":{"event":"overloaded","reconnect_after_ms":6}})),
+            (
+                text(overloaded(6)),
+                json!({"type":"system","data":{"event":"overloaded","reconnect_after_ms":6}}),
+            ),
         ];
         for (written, meant) in cases {
             assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), meant, "{written}");
@@ -406,8 +419,12 @@ mod tests {
     fn history_holds_whole_envelopes() {
         let one = message(Payload::Json(Bytes::from_static(b"{}")));
         let two = Event { seq: 43, ..one.clone() };
-        let page: Value = serde_json::from_str(&text(history(Some("h"), "general", &at(50), [&one, &two], true))).unwrap();
-        assert_eq!((&page["type"], &page["id"], &page["room"]), (&json!("history"), &json!("h"), &json!("general")));
+        let page: Value =
+            serde_json::from_str(&text(history(Some("h"), "general", &at(50), [&one, &two], true))).unwrap();
+        assert_eq!(
+            (&page["type"], &page["id"], &page["room"]),
+            (&json!("history"), &json!("h"), &json!("general"))
+        );
         assert_eq!((&page["data"]["epoch"], &page["data"]["seq"]), (&json!("e1"), &json!(50)));
         assert_eq!(page["data"]["more"], json!(true));
         assert_eq!(page["data"]["messages"][0], serde_json::from_str::<Value>(&text(event(&one))).unwrap());
@@ -444,7 +461,13 @@ mod tests {
             };
             assert_eq!((told, frame.len()), (len, head + len));
             assert!(frame[head..].iter().all(|byte| *byte == b'x'));
-            let shortest = if len < 126 { 2 } else if len <= 0xffff { 4 } else { 10 };
+            let shortest = if len < 126 {
+                2
+            } else if len <= 0xffff {
+                4
+            } else {
+                10
+            };
             assert_eq!(head, shortest);
         }
     }

@@ -15,7 +15,8 @@ pub fn parse(args: &[OsString]) -> Result<(Cli, ArgMatches, Values), clap::Error
     let path = named_file(args);
     let values = read(path.as_deref())?;
     let command = with_defaults(Cli::command(), &values);
-    let matches = command.try_get_matches_from(args).map_err(|error| mention_file(error, &values, path.as_deref()))?;
+    let matches =
+        command.try_get_matches_from(args).map_err(|error| mention_file(error, &values, path.as_deref()))?;
     let cli = Cli::from_arg_matches(&matches)?;
     Ok((cli, matches, values))
 }
@@ -47,10 +48,13 @@ fn read(path: Option<&str>) -> Result<Values, clap::Error> {
     let mut values = Values::new();
     for (key, value) in &table {
         if !known.contains(key) {
-            return Err(refuse(format!("{name}: there is no setting `{key}`; `hearth check-config --table` lists them")));
+            return Err(refuse(format!(
+                "{name}: there is no setting `{key}`; `hearth check-config --table` lists them"
+            )));
         }
-        let text = as_flag(value)
-            .ok_or_else(|| refuse(format!("{name}: `{key}` must be a string, a number, true or false, or a list of strings")))?;
+        let text = as_flag(value).ok_or_else(|| {
+            refuse(format!("{name}: `{key}` must be a string, a number, true or false, or a list of strings"))
+        })?;
         values.insert(key.clone(), text);
     }
     Ok(values)
@@ -59,7 +63,7 @@ fn read(path: Option<&str>) -> Result<Values, clap::Error> {
 fn known_keys(command: &clap::Command) -> Vec<String> {
     let own = command.get_arguments().filter_map(|arg| arg.get_long()).filter(|long| *long != "config");
     let mut keys: Vec<String> = own.map(str::to_owned).collect();
-    for subcommand in command.get_subcommands().filter(|sub| sub.get_name() != "bench") {
+    for subcommand in command.get_subcommands() {
         keys.extend(known_keys(subcommand));
     }
     keys.retain(|key| !["help", "version", "table"].contains(&key.as_str()));
@@ -86,7 +90,7 @@ fn with_defaults(command: clap::Command, values: &Values) -> clap::Command {
     };
     let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     let mut command = command.mut_args(set);
-    for name in names.iter().filter(|name| *name != "bench") {
+    for name in &names {
         command = command.mut_subcommand(name, |sub| sub.mut_args(set));
     }
     command

@@ -49,8 +49,6 @@ pub enum Command {
     Edge(Box<EdgeOnly>),
     /// Read the settings, say what is in force and where it comes from, and end
     CheckConfig(Box<CheckConfig>),
-    /// Measure this build against a plain WebSocket server on this machine
-    Bench(hearth_bench::BenchArgs),
 }
 
 /// `hearth serve`.
@@ -100,7 +98,14 @@ pub struct EdgeOnly {
     #[allow(missing_docs)]
     pub edge: EdgeSettings,
     /// Cores to attach to, comma-separated; the edge fails over among them
-    #[arg(long, env = "HEARTH_CORE", value_name = "URL", value_delimiter = ',', required = true, help_heading = "Edge")]
+    #[arg(
+        long,
+        env = "HEARTH_CORE",
+        value_name = "URL",
+        value_delimiter = ',',
+        required = true,
+        help_heading = "Edge"
+    )]
     pub core: Vec<String>,
 }
 

@@ -5,11 +5,14 @@ use std::fmt::Write;
 
 /// The settings of every role as a Markdown table, one row each.
 pub fn markdown() -> String {
-    let mut out = String::from("| flag and key | environment | means | default | role |\n| --- | --- | --- | --- | --- |\n");
+    let mut out = String::from(
+        "| flag and key | environment | means | default | role |\n| --- | --- | --- | --- | --- |\n",
+    );
     for row in rows() {
         let Row { long, env, help, default, roles } = row;
         let default = if default.is_empty() { String::new() } else { format!("`{default}`") };
-        let _ = writeln!(out, "| `--{long}` | `{env}` | {} | {default} | {roles} |", help.replace('|', "\\|"));
+        let _ =
+            writeln!(out, "| `--{long}` | `{env}` | {} | {default} | {roles} |", help.replace('|', "\\|"));
     }
     out
 }
@@ -56,7 +59,8 @@ pub fn in_force(matches: &ArgMatches, values: &Values) -> String {
     for arg in subcommand.get_arguments() {
         let (Some(long), Some(_)) = (arg.get_long(), arg.get_env()) else { continue };
         let raw = matches.try_get_raw(arg.get_id().as_str()).ok().flatten();
-        let value = raw.map(|raw| raw.map(|part| part.to_string_lossy().into_owned()).collect::<Vec<_>>().join(","));
+        let value =
+            raw.map(|raw| raw.map(|part| part.to_string_lossy().into_owned()).collect::<Vec<_>>().join(","));
         let source = match matches.value_source(arg.get_id().as_str()) {
             Some(ValueSource::CommandLine) => "flag",
             Some(ValueSource::EnvVariable) => "environment",

@@ -1,6 +1,7 @@
 //! Who gets which events, and in which order.
 use super::*;
 use crate::wire::cursor::Cursor;
+use socket2::SockRef;
 
 /// A shard that groups `[ev5, joined, ev6]` by room must not give ev5 to the new member.
 #[tokio::test]
@@ -121,6 +122,31 @@ async fn a_long_replay_is_pulled_page_by_page_and_its_last_page_is_the_seam() {
     assert_eq!(edge.core.asked(), [], "who is live pulls no more");
 }
 
+/// Pages are not piled up for a socket that does not take them.
+#[tokio::test]
+async fn the_next_page_is_pulled_when_the_socket_has_taken_the_last() {
+    let edge = Edge::start(config());
+    let (mut slow, mut other) = (edge.connect().await, edge.connect_joined().await);
+    SockRef::from(slow.socket.get_ref()).set_recv_buffer_size(16 * 1024).unwrap();
+    let Post::Joined { session, id, room, name, echo, position, recovered, .. } =
+        joined_as(slow.key, true, Some(true), 9, &[], false)
+    else {
+        panic!("joined")
+    };
+    let page = vec![event_of(Kind::Text, 1, &format!(r#"{{"x":"{}"}}"#, "x".repeat(900_000)))];
+    edge.post([
+        Post::Joined { session, id, room, name, echo, position, recovered, replayed: 4, page, live: false },
+        event(5),
+    ]);
+    assert_eq!(other.told().await, "5");
+    assert_eq!(edge.core.asked(), [], "most of the page still waits");
+    assert_eq!((slow.told().await, slow.told().await), ("joined".into(), "1".into()));
+    assert_eq!(
+        edge.core.next().await,
+        Request::Pull { session: slow.key, room: "lobby".into(), after: at(1) }
+    );
+}
+
 #[tokio::test]
 async fn the_path_joins_a_room_from_where_the_cursor_says() {
     let edge = Edge::start(config());
@@ -220,7 +246,9 @@ async fn members_that_vanish_do_not_disturb_the_others() {
     while members.len() > 10 {
         edge.post((0..20).map(|n| event(seq + n)));
         seq += 20;
-        drop(members.swap_remove(seq as usize % members.len()));
+        let leaver = members.swap_remove(seq as usize % members.len());
+        drop(leaver.socket);
+        assert_eq!(edge.core.next().await, Request::Close { session: leaver.key });
     }
     edge.post([event(seq)]);
     for member in &mut members {

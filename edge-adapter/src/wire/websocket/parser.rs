@@ -134,7 +134,11 @@ impl Parser {
     }
 
     /// Hands out a frame that is a whole message.
-    fn whole<'m, 'i: 'm>(&'m mut self, input: &mut &'i mut [u8], head: Head) -> Result<Message<'m>, Violation> {
+    fn whole<'m, 'i: 'm>(
+        &'m mut self,
+        input: &mut &'i mut [u8],
+        head: Head,
+    ) -> Result<Message<'m>, Violation> {
         let frame: &'m mut [u8] = match &mut self.partial {
             Some(partial) if !partial.frame.is_empty() => {
                 partial.frame_done = true;

@@ -93,7 +93,11 @@ fn what_breaks_the_rules() {
         ("a message within a message", [frame(0x01, b"x"), text("y")].concat(), Violation::Protocol),
         ("a continuation after the end", [text("x"), frame(0x80, b"y")].concat(), Violation::Protocol),
         ("a length with the top bit", b"\x82\xff\xff\0\0\0\0\0\0\0".to_vec(), Violation::Protocol),
-        ("a length beyond the limit", b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff".to_vec(), Violation::TooBig),
+        (
+            "a length beyond the limit",
+            b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff".to_vec(),
+            Violation::TooBig,
+        ),
         ("one byte too many", frame(0x82, &[0; LIMIT + 1]), Violation::TooBig),
         (
             "too many in the parts",
@@ -130,7 +134,8 @@ fn close_codes() {
 fn what_is_at_the_edge_of_the_rules() {
     let whole = "ä".repeat(LIMIT / 2);
     assert_eq!(read(&[&text(&whole)], LIMIT).0, [Said::Text(whole.clone())], "as long as may be");
-    let parts = [frame(0x01, b"a\xc3"), frame(0x8a, b"late"), frame(0x00, b""), frame(0x80, b"\xa4")].concat();
+    let parts =
+        [frame(0x01, b"a\xc3"), frame(0x8a, b"late"), frame(0x00, b""), frame(0x80, b"\xa4")].concat();
     assert_eq!(read(&[&parts], LIMIT).0, [Said::Pong, Said::Text("aä".into())], "a letter cut in two");
     let spelled_long = b"\x81\xff\0\0\0\0\0\0\0\x01\0\0\0\0x";
     assert_eq!(read(&[spelled_long], LIMIT).0, [Said::Text("x".into())], "a length in eight bytes");

@@ -1,0 +1,65 @@
+//! The doors: everything that comes in by HTTP. What is a room's session leaves HTTP behind at once and goes to a
+//! shard; the rest is small pages.
+pub mod connections;
+pub mod origin;
+pub mod pages;
+pub mod problem;
+pub mod query;
+pub mod server;
+pub mod websocket;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use crate::config::Config;
+use crate::fanout::shards::Shards;
+use crate::metrics::EdgeMetrics;
+use crate::transport::problem::Problem;
+use axum::Router;
+use axum::routing::{any, get};
+use std::fmt;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// What is behind the doors.
+pub struct Doors {
+    /// The edge's settings.
+    pub config: Arc<Config>,
+    /// Who takes the sessions.
+    pub shards: Shards,
+    /// What is counted.
+    pub metrics: EdgeMetrics,
+    /// Whether the link to a core stands.
+    pub attached: Box<dyn Fn() -> bool + Send + Sync>,
+    /// All metrics of the process as text.
+    pub metrics_text: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Cancelled when the edge begins to drain: from then on nothing new is let in.
+    pub draining: CancellationToken,
+    /// Connections, and handshakes between HTTP and shard.
+    pub tasks: TaskTracker,
+}
+
+impl fmt::Debug for Doors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Doors").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// All routes.
+pub fn router(doors: Arc<Doors>) -> Router {
+    Router::new()
+        .route("/", get(pages::playground))
+        .route("/healthz", get(pages::healthz))
+        .route("/readyz", get(pages::readyz))
+        .route("/metrics", get(pages::metrics))
+        .route("/ws", any(websocket::connect))
+        // Names that cannot be a room's, such as an empty one, come here too, so that a browser can read why.
+        .route("/ws/", any(websocket::connect))
+        .route("/ws/{*room}", any(websocket::connect))
+        .fallback(async || Problem::not_found())
+        .method_not_allowed_fallback(async || Problem::wrong_method())
+        .with_state(doors)
+}

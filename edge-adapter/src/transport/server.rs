@@ -1,0 +1,234 @@
+//! The listener: takes connections within the limits, speaks HTTP/1.1 and HTTP/2 on them, and ends in good order.
+//!
+//! A loop of its own rather than a framework's, because here connections are limited, slow ones are cut, and
+//! those that have become sessions are owned by the shards.
+use crate::transport::connections::{Connections, Full, Permit};
+use crate::transport::{Doors, router};
+use axum::Router;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+/// How long a client may take to send a request's head, also the next one on a kept connection: ample for the
+/// worst mobile network, and the end of those who hold connections by sending a byte now and then.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most bytes of a request's head: a cursor of a hundred rooms and a token fit twice.
+const HEADER_BYTES: usize = 16 * 1024;
+/// Requests at once on one HTTP/2 connection: a page and its checks need few.
+const HTTP2_STREAMS: u32 = 64;
+/// A silent HTTP/2 connection is asked whether it lives; hyper's default patience of 20 s comes on top.
+const HTTP2_PING: Duration = Duration::from_secs(30);
+/// Out of file descriptors, `accept` fails at once, again and again; this long it is left alone, doubled up to the
+/// second figure, since only time and the end of other connections help.
+const ACCEPT_WAIT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+/// Refused connections that are let read their answer at the same time; those beyond are just cut.
+const LINGERING: usize = 256;
+/// How long each of them may take.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// When to come back to a full edge, in seconds.
+const RETRY_AFTER: u32 = 5;
+/// What is told to those who come to a full edge; written out, as nothing of theirs is read.
+const EDGE_FULL: &str = r#"{"type":"about:blank","title":"Service Unavailable","status":503,"code":"unavailable","detail":"this edge has as many connections as it may"}"#;
+/// The same for an address that has its share.
+const ADDRESS_FULL: &str = r#"{"type":"about:blank","title":"Too Many Requests","status":429,"code":"resource_exhausted","detail":"this address has as many connections as it may"}"#;
+
+/// Serves the doors on any number of listeners.
+#[derive(Debug)]
+pub struct Server {
+    doors: Arc<Doors>,
+    router: Router,
+    connections: Connections,
+    http: auto::Builder<TokioExecutor>,
+    header_timeout: Duration,
+    lingering: Arc<Semaphore>,
+    /// Cancelled when the drain's time is over: what is left is cut.
+    cut: CancellationToken,
+}
+
+impl Server {
+    /// A server for these doors.
+    pub fn new(doors: Arc<Doors>) -> Self {
+        let config = &doors.config;
+        let connections = Connections::new(
+            doors.shards.clone(),
+            config.max_connections,
+            config.max_connections_per_address,
+        );
+        Self {
+            router: router(doors.clone()),
+            connections,
+            http: http(HEADER_TIMEOUT),
+            header_timeout: HEADER_TIMEOUT,
+            lingering: Arc::new(Semaphore::new(LINGERING)),
+            cut: CancellationToken::new(),
+            doors,
+        }
+    }
+
+    /// With another patience for request heads.
+    pub fn with_header_timeout(mut self, header_timeout: Duration) -> Self {
+        self.http = http(header_timeout);
+        self.header_timeout = header_timeout;
+        self
+    }
+
+    /// How many connections there are, sessions included.
+    pub fn connections(&self) -> usize {
+        self.connections.count()
+    }
+
+    /// Accepts until `shutdown`, then drains. Returns when all connections have ended, at the latest after
+    /// the drain's timeout.
+    pub async fn run(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+        tokio::select! {
+            () = self.accept(&listener) => {}
+            () = shutdown => {}
+        }
+        drop(listener);
+        self.drain().await;
+        Ok(())
+    }
+
+    async fn accept(&self, listener: &TcpListener) {
+        let mut wait = ACCEPT_WAIT.0;
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    wait = ACCEPT_WAIT.0;
+                    self.take(stream, peer);
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, ?wait, "cannot accept connections");
+                    self.doors.metrics.http_refusal("accept_error");
+                    sleep(wait).await;
+                    wait = (wait * 2).min(ACCEPT_WAIT.1);
+                }
+            }
+        }
+    }
+
+    fn take(&self, stream: TcpStream, peer: SocketAddr) {
+        match self.connections.admit(peer.ip()) {
+            // A socket that cannot be set up has been reset already; serving it finds out.
+            Ok(permit) => {
+                let _ = stream.set_nodelay(true);
+                self.doors.tasks.spawn(self.serve(stream, permit));
+            }
+            Err(full) => self.refuse(stream, full),
+        }
+    }
+
+    /// Speaks HTTP until the connection ends or becomes a session.
+    fn serve(&self, stream: TcpStream, permit: Permit) -> impl Future<Output = ()> + Send + 'static {
+        let (http, router, permit) = (self.http.clone(), self.router.clone(), Arc::new(permit));
+        let (header_timeout, cut, draining) =
+            (self.header_timeout, self.cut.clone(), self.doors.draining.clone());
+        async move {
+            let asked = Arc::new(AtomicBool::new(false));
+            let service = service_fn({
+                let asked = asked.clone();
+                move |mut request: http::Request<Incoming>| {
+                    asked.store(true, Ordering::Relaxed);
+                    request.extensions_mut().insert(permit.clone());
+                    router.clone().call(request)
+                }
+            });
+            let mut connection = pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), service));
+            // Until the first bytes tell which HTTP it is, nobody else watches the clock.
+            let mut first_request = pin!(sleep(header_timeout));
+            let (mut watched, mut kept) = (true, true);
+            loop {
+                let ended = tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = first_request.as_mut(), if watched => {
+                        watched = false;
+                        if asked.load(Ordering::Relaxed) { continue } else { return }
+                    }
+                    () = draining.cancelled(), if kept => {
+                        kept = false;
+                        connection.as_mut().graceful_shutdown();
+                        continue;
+                    }
+                    () = cut.cancelled() => return,
+                };
+                // Resets, timeouts and nonsense: the client's affair.
+                return ended.unwrap_or_else(|error| tracing::debug!(%error, "connection ended"));
+            }
+        }
+    }
+
+    /// Answers without reading. The client may be writing still, and a socket closed over unread bytes is reset, which
+    /// can destroy the answer on its way; so the rest is read away for a moment.
+    fn refuse(&self, mut stream: TcpStream, full: Full) {
+        let (reason, status, problem) = match full {
+            Full::Edge => ("max_connections", "503 Service Unavailable", EDGE_FULL),
+            Full::Address => ("max_connections_per_address", "429 Too Many Requests", ADDRESS_FULL),
+        };
+        self.doors.metrics.http_refusal(reason);
+        let Ok(place) = self.lingering.clone().try_acquire_owned() else { return };
+        let length = problem.len();
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nRetry-After: {RETRY_AFTER}\r\nConnection: close\r\n\
+             Content-Type: application/problem+json\r\nContent-Length: {length}\r\n\r\n{problem}"
+        );
+        let linger = async move {
+            stream.write_all(answer.as_bytes()).await?;
+            stream.shutdown().await?;
+            let mut unread = [0; 512];
+            while stream.read(&mut unread).await? > 0 {}
+            drop(place);
+            io::Result::Ok(())
+        };
+        // It has been told, or is gone, or too slow: all the same.
+        self.doors.tasks.spawn(async move { drop(timeout(LINGER, linger).await) });
+    }
+
+    async fn drain(&self) {
+        let Doors { config, shards, draining, tasks, .. } = &*self.doors;
+        draining.cancel();
+        shards.drain();
+        tasks.close();
+        // Connections first: a handshake under way still becomes a session, which is then sent away.
+        let ended = async {
+            tasks.wait().await;
+            shards.idle().await;
+        };
+        if timeout(config.drain_timeout, ended).await.is_err() {
+            tracing::warn!(left = self.connections(), "drain timed out, cutting what is left");
+            self.cut.cancel();
+        }
+    }
+}
+
+fn http(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(HEADER_BYTES);
+    http.http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(HEADER_BYTES as u32)
+        .max_concurrent_streams(HTTP2_STREAMS)
+        .keep_alive_interval(HTTP2_PING);
+    http
+}
+
+/// Errors that `accept` passes on from a connection that died in the queue; the next one is fine.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}

@@ -1,0 +1,229 @@
+//! What the tests of this folder share: an edge's doors on a real socket, with a core that lets everybody in.
+use crate::config::Config;
+use crate::fanout::post::{Post, Posts};
+use crate::fanout::shards::Shards;
+use crate::metrics::EdgeMetrics;
+use crate::session::request::{Busy, Request, Upstream};
+use crate::transport::Doors;
+use crate::transport::server::Server;
+use prometheus_client::registry::Registry;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// Longer than anything here takes.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Settings that get in nobody's way.
+pub fn config() -> Config {
+    Config {
+        heartbeat: Duration::from_secs(25),
+        max_message_bytes: 65536,
+        session_queue_bytes: 1 << 20,
+        max_rooms_per_session: 100,
+        rate_limit: 0,
+        rate_burst: 0,
+        max_connections: 1000,
+        max_connections_per_address: 0,
+        allowed_origins: Vec::new(),
+        allow_local_origins: false,
+        playground: true,
+        drain_timeout: Duration::from_secs(5),
+        shards: 1,
+        accept_dev_mode: false,
+    }
+}
+
+/// Opens every session under the name that it gives itself.
+struct OpenCore(Shards);
+
+impl Upstream for OpenCore {
+    fn send(&self, request: Request) -> Result<(), Busy> {
+        if let Request::Open { session, dev_user, .. } = request {
+            let user = dev_user.as_deref().unwrap_or("guest").into();
+            self.0.post(session.shard(), &mut vec![Post::Opened { session, user }]);
+        }
+        Ok(())
+    }
+}
+
+/// An edge under test.
+pub struct Edge {
+    pub address: SocketAddr,
+    pub server: Arc<Server>,
+    pub attached: Arc<AtomicBool>,
+    registry: Arc<Registry>,
+    stop: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+impl Edge {
+    pub async fn start(config: Config) -> Edge {
+        Edge::start_with(config, |server| server).await
+    }
+
+    pub async fn start_with(config: Config, change: impl FnOnce(Server) -> Server) -> Edge {
+        let config = Arc::new(config);
+        let mut registry = Registry::default();
+        let metrics = EdgeMetrics::register(&mut registry);
+        let shards = Shards::new(config.clone(), metrics.clone());
+        let upstream: Arc<dyn Upstream> = Arc::new(OpenCore(shards.clone()));
+        shards.run(&upstream);
+        let attached = Arc::new(AtomicBool::new(true));
+        let shown = attached.clone();
+        let doors = Doors {
+            config,
+            shards,
+            metrics,
+            attached: Box::new(move || shown.load(Ordering::SeqCst)),
+            metrics_text: Arc::new(|| "# EOF\n".into()),
+            draining: CancellationToken::new(),
+            tasks: Default::default(),
+        };
+        let server = Arc::new(change(Server::new(Arc::new(doors))));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let running = tokio::spawn({
+            let (server, stop) = (server.clone(), stop.clone());
+            async move { server.run(listener, stop.cancelled_owned()).await.unwrap() }
+        });
+        Edge { address, server, attached, registry: Arc::new(registry), stop, running }
+    }
+
+    /// Begins the shutdown.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits until the edge has ended by itself.
+    pub async fn ended(self) {
+        timeout(PATIENCE, self.running).await.expect("the edge does not end").unwrap();
+    }
+
+    /// How many requests were refused for this reason.
+    pub fn refused(&self, reason: &str) -> u64 {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        let start = format!("hearth_edge_http_refusals_total{{reason=\"{reason}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&start)).map_or(0, |count| count.parse().unwrap())
+    }
+
+    /// Waits until there are so many connections.
+    pub async fn until_connections(&self, count: usize) {
+        let reached = async {
+            while self.server.connections() != count {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, reached)
+            .await
+            .unwrap_or_else(|_| panic!("{} instead of {count}", self.server.connections()));
+    }
+
+    pub async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// One request on a connection of its own, `Host: edge.test` and the given lines as its head.
+    pub async fn ask(&self, request_line: &str, lines: &[&str]) -> Answer {
+        let mut stream = self.connect().await;
+        send(&mut stream, request_line, lines).await;
+        read_answer(&mut stream).await
+    }
+
+    /// A good handshake and what is said to it.
+    pub async fn shake(&self, path: &str) -> (TcpStream, Answer) {
+        let mut stream = self.connect().await;
+        send(&mut stream, &format!("GET {path} HTTP/1.1"), &HANDSHAKE).await;
+        let answer = read_answer(&mut stream).await;
+        (stream, answer)
+    }
+}
+
+/// The headers of a good handshake.
+pub const HANDSHAKE: [&str; 4] = [
+    "Connection: keep-alive, Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+];
+
+pub async fn send(stream: &mut TcpStream, request_line: &str, lines: &[&str]) {
+    let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+    stream.write_all(format!("{request_line}\r\nHost: edge.test\r\n{lines}\r\n").as_bytes()).await.unwrap();
+}
+
+/// An HTTP answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    /// The `code` of a well-formed problem of the answer's status.
+    pub fn problem(&self) -> String {
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        let problem: serde_json::Value = serde_json::from_str(&self.body).unwrap();
+        assert_eq!(problem["status"], self.status, "{self:?}");
+        assert_eq!(problem["type"], "about:blank", "{self:?}");
+        assert!(problem["title"].is_string() && problem["detail"].is_string(), "{self:?}");
+        problem["code"].as_str().unwrap().into()
+    }
+}
+
+/// Reads one answer and nothing of what follows it.
+pub async fn read_answer(stream: &mut TcpStream) -> Answer {
+    let reading = async {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.expect("an answer"));
+        }
+        let mut answer = Answer { status: 0, head: String::from_utf8(head).unwrap(), body: String::new() };
+        answer.status = answer.head.split(' ').nth(1).unwrap().parse().unwrap();
+        let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await.unwrap();
+        answer.body = String::from_utf8(body).unwrap();
+        answer
+    };
+    timeout(PATIENCE, reading).await.expect("no answer")
+}
+
+/// Reads one short frame: opcode and payload.
+pub async fn read_frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
+    let reading = async {
+        let head = stream.read_u16().await.expect("a frame");
+        let length = match head & 0x7f {
+            126 => stream.read_u16().await.unwrap() as usize,
+            short => short as usize,
+        };
+        let mut payload = vec![0; length];
+        stream.read_exact(&mut payload).await.unwrap();
+        ((head >> 8) as u8 & 0x0f, payload)
+    };
+    timeout(PATIENCE, reading).await.expect("no frame")
+}
+
+/// Reads on until the other side has ended the connection.
+pub async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
+    let mut rest = Vec::new();
+    // A reset is an end as well.
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("the connection does not end");
+    rest
+}

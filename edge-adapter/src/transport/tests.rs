@@ -1,0 +1,4 @@
+//! The doors over real sockets.
+mod handshake;
+mod limits;
+mod pages;

@@ -1,0 +1,240 @@
+//! Puts core and edge together as the settings say, and runs them until a signal.
+//!
+//! The order is the same for every role: logs, limits of the process, listeners, core, edge, the addresses on standard output, then the
+//! wait. On the first signal the edge drains before the core; on the second everything ends at once.
+use crate::{
+    pages::{self, MetricsText},
+    settings::{Common, CoreOnly, CoreSettings, EdgeOnly, EdgeSettings, Limits, Serve},
+    shutdown::Signals,
+    telemetry,
+};
+use hearth_core::Core;
+use hearth_edge::{Edge, link::Dialer};
+use prometheus_client::registry::Registry;
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    thread,
+};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio_util::sync::CancellationToken;
+
+/// How many handshakes the kernel holds for us while we are busy: a whole edge's browsers may come back at once.
+const BACKLOG: u32 = 4096;
+/// Open files that are not browsers: listeners, links, logs, services.
+const OTHER_FILES: u64 = 256;
+
+/// Looks at settings that are each right and together are not.
+pub fn check(settings: &Serve) -> Result<(), String> {
+    telemetry::filter(&settings.common).map(drop)?;
+    refuse_open_doors(&settings.common, &[("--grpc", settings.core.grpc), ("--http", settings.edge.http)])
+}
+
+/// `hearth serve`: core and edge in one process.
+pub async fn serve(settings: Serve) -> Result<(), String> {
+    let Serve { common, limits, core, edge } = settings;
+    telemetry::start(&common)?;
+    refuse_open_doors(&common, &[("--grpc", core.grpc), ("--http", edge.http)])?;
+    let mut signals = Signals::listen().map_err(|error| error.to_string())?;
+    let (grpc, http) = (listen("--grpc", core.grpc)?, listen("--http", edge.http)?);
+    let mut registry = Registry::default();
+    let text = LateText::default();
+    let the_core = Core::in_memory(core_config(&common, &limits, &core), &mut registry);
+    let dialers = vec![Dialer::in_process(the_core.link_service())];
+    let the_edge = Edge::new(edge_config(&common, &limits, &edge), dialers, &mut registry, text.reader());
+    text.set(registry);
+    greet(Some(&http), Some(&grpc))?;
+    let (edge_ends, core_ends) = (CancellationToken::new(), CancellationToken::new());
+    let sweeping = tokio::spawn({
+        let core = the_core.clone();
+        async move { core.run(std::future::pending()).await }
+    });
+    let edge_task = tokio::spawn({
+        let ends = edge_ends.clone();
+        async move { the_edge.serve(http, ends.cancelled_owned()).await.map_err(|error| error.to_string()) }
+    });
+    let core_task = tokio::spawn({
+        let ends = core_ends.clone();
+        async move { the_core.serve(grpc, ends.cancelled_owned()).await }
+    });
+    let work = async {
+        // Browsers first: what they publish while they leave still reaches the core.
+        let edge = edge_task.await.map_err(|error| error.to_string()).and_then(|outcome| outcome);
+        core_ends.cancel();
+        let core = core_task.await.map_err(|error| error.to_string()).and_then(|outcome| outcome);
+        edge.and(core)
+    };
+    let outcome = until_signal(&mut signals, &edge_ends, work).await;
+    sweeping.abort();
+    outcome
+}
+
+/// `hearth core`.
+pub async fn core(settings: CoreOnly) -> Result<(), String> {
+    let CoreOnly { common, limits, core, metrics } = settings;
+    telemetry::start(&common)?;
+    refuse_open_doors(&common, &[("--grpc", core.grpc)])?;
+    let mut signals = Signals::listen().map_err(|error| error.to_string())?;
+    let grpc = listen("--grpc", core.grpc)?;
+    let mut registry = Registry::default();
+    let the_core = Core::in_memory(core_config(&common, &limits, &core), &mut registry);
+    let text = LateText::default();
+    text.set(registry);
+    let ends = CancellationToken::new();
+    if let Some(address) = metrics {
+        tokio::spawn(pages::serve(
+            listen("--metrics", address)?,
+            text.reader(),
+            ends.clone().cancelled_owned(),
+        ));
+    }
+    greet(None, Some(&grpc))?;
+    let sweeping = tokio::spawn({
+        let core = the_core.clone();
+        async move { core.run(std::future::pending()).await }
+    });
+    let work = the_core.serve(grpc, ends.clone().cancelled_owned());
+    let outcome = until_signal(&mut signals, &ends, work).await;
+    sweeping.abort();
+    outcome
+}
+
+/// `hearth edge`.
+pub async fn edge(settings: EdgeOnly) -> Result<(), String> {
+    let EdgeOnly { common, limits, edge, core } = settings;
+    telemetry::start(&common)?;
+    let dialers: Result<Vec<Dialer>, _> = core.iter().map(|url| Dialer::url(url)).collect();
+    let dialers = dialers.map_err(|error| format!("--core: {error}"))?;
+    let mut signals = Signals::listen().map_err(|error| error.to_string())?;
+    let http = listen("--http", edge.http)?;
+    let mut registry = Registry::default();
+    let text = LateText::default();
+    let the_edge = Edge::new(edge_config(&common, &limits, &edge), dialers, &mut registry, text.reader());
+    text.set(registry);
+    greet(Some(&http), None)?;
+    let ends = CancellationToken::new();
+    let serving = the_edge.serve(http, ends.clone().cancelled_owned());
+    let work = async { serving.await.map_err(|error| error.to_string()) };
+    until_signal(&mut signals, &ends, work).await
+}
+
+/// Runs until the work ends; the first signal asks it to, the second does not wait.
+async fn until_signal(
+    signals: &mut Signals,
+    ends: &CancellationToken,
+    work: impl Future<Output = Result<(), String>>,
+) -> Result<(), String> {
+    tokio::pin!(work);
+    tokio::select! {
+        outcome = &mut work => return outcome,
+        name = signals.next() => tracing::info!(signal = name, "draining; once more ends at once"),
+    }
+    ends.cancel();
+    tokio::select! {
+        outcome = &mut work => outcome,
+        name = signals.next() => Err(format!("ended by a second {name} before the drain was over")),
+    }
+}
+
+/// Dev mode lets anyone in, so it stays on this machine unless somebody says otherwise.
+fn refuse_open_doors(common: &Common, doors: &[(&str, SocketAddr)]) -> Result<(), String> {
+    match doors.iter().find(|(_, address)| !address.ip().is_loopback()) {
+        Some((flag, address)) if !common.insecure => Err(format!(
+            "{flag} {address} can be reached by others, and in dev mode anyone may come in; use a loopback address, or say --insecure"
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn listen(flag: &str, address: SocketAddr) -> Result<TcpListener, String> {
+    let bind = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bind().map_err(|error| format!("{flag} {address}: {error}"))
+}
+
+/// Tells a person, and whoever reads our output, where we are.
+fn greet(http: Option<&TcpListener>, grpc: Option<&TcpListener>) -> Result<(), String> {
+    let address = |listener: &TcpListener| listener.local_addr().map_err(|error| error.to_string());
+    println!(
+        "Hearth {} in dev mode: no tokens, anyone who can reach it may come in",
+        env!("CARGO_PKG_VERSION")
+    );
+    if let Some(http) = http {
+        println!("http listening on http://{}", address(http)?);
+    }
+    if let Some(grpc) = grpc {
+        println!("grpc listening on {}", address(grpc)?);
+    }
+    Ok(())
+}
+
+fn core_config(common: &Common, limits: &Limits, core: &CoreSettings) -> hearth_core::config::Config {
+    hearth_core::config::Config {
+        history_size: core.history_size,
+        history_ttl: core.history_ttl,
+        history_max_bytes: core.history_max_bytes.get(),
+        dedupe_window: core.dedupe_window,
+        dedupe_max: core.dedupe_max,
+        positions_max: core.positions_max,
+        max_message_bytes: limits.max_message_bytes.get(),
+        session_queue_bytes: limits.session_queue_bytes.get(),
+        max_rooms_per_session: limits.max_rooms_per_session.get(),
+        drain_timeout: common.drain_timeout,
+        reflection: core.reflection.is_on(),
+    }
+}
+
+fn edge_config(common: &Common, limits: &Limits, edge: &EdgeSettings) -> hearth_edge::config::Config {
+    // The soft limit on open files is for programs that forget to close them.
+    let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
+    let bearable = usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX).max(1);
+    let shards = match edge.shards {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        shards => usize::from(shards),
+    };
+    hearth_edge::config::Config {
+        heartbeat: edge.heartbeat,
+        max_message_bytes: limits.max_message_bytes.get(),
+        session_queue_bytes: limits.session_queue_bytes.get(),
+        max_rooms_per_session: limits.max_rooms_per_session.get(),
+        rate_limit: edge.rate_limit,
+        rate_burst: edge.rate_burst,
+        max_connections: if edge.max_connections == 0 { bearable } else { edge.max_connections },
+        max_connections_per_address: edge.max_connections_per_address,
+        allowed_origins: edge.allowed_origins.clone(),
+        allow_local_origins: true,
+        playground: edge.playground.is_none_or(|switch| switch.is_on()),
+        drain_timeout: common.drain_timeout,
+        shards,
+        accept_dev_mode: common.insecure || edge.http.ip().is_loopback(),
+    }
+}
+
+/// The metrics' text: pages are built before the registry is full.
+#[derive(Clone, Default)]
+struct LateText(Arc<OnceLock<Registry>>);
+
+impl LateText {
+    fn set(&self, registry: Registry) {
+        // There is one assembly, so it is set once.
+        let _ = self.0.set(registry);
+    }
+
+    fn reader(&self) -> MetricsText {
+        let registry = self.0.clone();
+        Arc::new(move || {
+            let mut text = String::new();
+            if let Some(registry) = registry.get()
+                && let Err(error) = prometheus_client::encoding::text::encode(&mut text, registry)
+            {
+                tracing::warn!(%error, "metrics cannot be written");
+            }
+            text
+        })
+    }
+}
