@@ -48,15 +48,6 @@ pub fn position(position: Option<v1::Position>) -> Position {
     Position { epoch: epoch.into(), seq }
 }
 
-/// The room of an answer that may let a session into the room's feed.
-pub fn seam_room(frame: &v1::core_frame::Frame) -> Option<&str> {
-    match frame {
-        v1::core_frame::Frame::Joined(joined) => Some(&joined.joined.as_ref()?.room),
-        v1::core_frame::Frame::Page(page) => Some(&page.room),
-        _ => None,
-    }
-}
-
 /// Why a core refused.
 pub fn failure(error: v1::Error) -> Failure {
     let code = match GrpcCode::from_i32(error.code) {

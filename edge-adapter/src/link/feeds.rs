@@ -104,7 +104,7 @@ impl Table {
         let Some(here) = self.rooms.get(id).and_then(|room| room.position.as_ref()) else { return };
         let position = convert::position(position);
         if recovered == Some(false) || here.epoch != position.epoch {
-            return self.reset(&room, position, now, out);
+            return self.reset(&room, &position, now, out);
         }
         let page = page.unwrap_or(v1::Page { live: true, ..Default::default() });
         self.absorb(id, page, Some(position.seq), now, out);
@@ -149,7 +149,7 @@ impl Table {
     }
 
     /// A room's numbering began anew, or events were lost for good: all live members are told, and go on from there.
-    fn reset(&mut self, name: &str, position: Position, now: Instant, out: &mut Out) {
+    fn reset(&mut self, name: &str, position: &Position, now: Instant, out: &mut Out) {
         let Some(room) = self.rooms.find(name).and_then(|id| self.rooms.get_mut(id)) else { return };
         // What waited for the feed came before this: it is acted upon as it stands, and told of this like the others.
         let parked = mem::take(&mut room.parked);
@@ -172,7 +172,7 @@ impl Table {
         let room = self.rooms.find(name).and_then(|id| self.rooms.get(id));
         let here = room.and_then(|room| room.position.as_ref());
         if here.is_some_and(|here| here.epoch != position.epoch) {
-            self.reset(name, position.clone(), now, out);
+            self.reset(name, position, now, out);
         }
     }
 

@@ -20,9 +20,6 @@ mod rooms;
 mod table;
 mod worker;
 
-#[cfg(test)]
-mod tests;
-
 pub use dialer::{CoreService, Dialer};
 pub use metrics::LinkMetrics;
 

@@ -39,10 +39,4 @@ impl Out {
             }
         }
     }
-
-    /// What one shard would be handed.
-    #[cfg(test)]
-    pub fn take(&mut self, shard: usize) -> Vec<Post> {
-        std::mem::take(&mut self.shards[shard])
-    }
 }

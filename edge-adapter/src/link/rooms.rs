@@ -146,11 +146,4 @@ impl Rooms {
             self.names.remove(&room.name);
         }
     }
-
-    /// How many there are.
-    #[cfg(test)]
-    pub fn len(&self) -> usize {
-        debug_assert_eq!(self.slab.len(), self.names.len());
-        self.slab.len()
-    }
 }
