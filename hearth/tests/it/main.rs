@@ -137,7 +137,8 @@ async fn who_comes_back_with_a_cursor_misses_nothing() {
     drop(bob);
     for n in 1..=3 {
         ann.say(json!({"type":"text","id":format!("m{n}"),"room":"r","data":{"n":n}})).await;
-        (ann.next().await, ann.next().await);
+        ann.next().await;
+        ann.next().await;
     }
     let cursor = joined["data"]["cursor"].as_str().unwrap();
     let (mut bob, joined) = Browser::join(&hearth.http, &format!("/ws/r?user=bob&since={cursor}")).await;
