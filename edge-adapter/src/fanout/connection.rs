@@ -195,6 +195,13 @@ impl Connection {
         self.backlog.as_ref().map_or(0, |backlog| backlog.bytes())
     }
 
+    /// So little waits for it that the next page of a replay may come: in time to keep the socket busy.
+    pub fn is_drained(&self) -> bool {
+        /// In bytes.
+        const LITTLE: usize = 16 * 1024;
+        self.backlog_bytes() <= LITTLE
+    }
+
     /// Its session is not over.
     pub fn is_alive(&self) -> bool {
         matches!(self.phase, Phase::Opening | Phase::Open)

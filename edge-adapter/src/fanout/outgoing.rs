@@ -3,7 +3,6 @@
 //!
 //! A run is what a room's members get alike; its bytes are joined once. Chains are links in one list that
 //! the next turn uses again, so a delivery allocates nothing.
-use crate::fanout::backlog::Backlog;
 use crate::fanout::connection::{Connection, NONE, Socket};
 use crate::fanout::rooms::Rooms;
 use crate::session::key::RoomId;
@@ -260,10 +259,10 @@ impl Outgoing {
         let first = std::mem::replace(&mut connection.first, NONE);
         let writable = std::mem::take(&mut connection.writable);
         let done = if connection.backlog.is_some() {
-            self.put_behind(connection, first, limit);
+            self.put_behind(connection, first, 0, limit);
             if writable { self.write_backlog(connection) } else { Ok(()) }
         } else {
-            self.write(connection, first)
+            self.write(connection, first, limit)
         };
         let waits = connection.backlog_bytes();
         self.tally.backlog += waits as i64 - waited as i64;
@@ -275,7 +274,7 @@ impl Outgoing {
     }
 
     /// Writes to a socket that nothing waits for.
-    fn write(&mut self, connection: &mut Connection, first: u32) -> io::Result<()> {
+    fn write(&mut self, connection: &mut Connection, first: u32, limit: usize) -> io::Result<()> {
         let mut at = first;
         while at != NONE {
             let mut slices = [IoSlice::new(&[]); SLICES];
@@ -297,7 +296,7 @@ impl Outgoing {
             self.tally.writes += 1;
             self.tally.bytes += taken as u64;
             if taken < wanted {
-                self.keep_rest(connection, at, taken);
+                self.put_behind(connection, at, taken, limit);
                 // Until it is pending nobody wakes this connection.
                 return self.write_backlog(connection);
             }
@@ -306,49 +305,42 @@ impl Outgoing {
         flush_stream(connection)
     }
 
-    /// Makes a backlog of a chain of which `taken` bytes are written.
-    fn keep_rest(&self, connection: &mut Connection, first: u32, mut taken: usize) {
-        let mut backlog = Backlog::default();
+    /// Puts a chain of which `taken` bytes are written behind what waits; ephemeral events only as long as less than half
+    /// of `limit` does.
+    fn put_behind(&mut self, connection: &mut Connection, first: u32, mut taken: usize, limit: usize) {
+        let backlog = connection.backlog.get_or_insert_default();
+        let mut drops = 0;
         let mut at = first;
         while at != NONE {
             let Link { piece, next } = self.links[at as usize];
+            at = next;
             let bytes = self.bytes(piece);
             if taken >= bytes.len() {
                 taken -= bytes.len();
-            } else {
-                backlog.push(bytes.clone(), std::mem::take(&mut taken));
+                continue;
             }
-            at = next;
-        }
-        connection.backlog = Some(Box::new(backlog));
-    }
-
-    /// Puts a chain behind a backlog; ephemeral events only as long as it is less than half of what may wait.
-    fn put_behind(&mut self, connection: &mut Connection, first: u32, limit: usize) {
-        let Some(backlog) = &mut connection.backlog else { return };
-        let mut at = first;
-        while at != NONE {
-            let Link { piece, next } = self.links[at as usize];
-            let slow = backlog.bytes() > limit / 2;
-            match piece {
-                Piece::Run(run) if slow && self.runs[run as usize].ephemeral => {
-                    let mut drops = 0;
-                    for event in self.chain(self.runs[run as usize].first) {
-                        if event.ephemeral {
-                            drops += 1;
-                        } else {
-                            backlog.push(event.frame.clone(), 0);
-                        }
-                    }
-                    self.tally.ephemeral_drops += drops;
+            // The rest of a run that is partly droppable is taken apart.
+            let events = match piece {
+                Piece::Run(run) if self.runs[run as usize].ephemeral => {
+                    (self.runs[run as usize].first, usize::MAX)
                 }
-                Piece::Event(event) if slow && self.events[event as usize].ephemeral => {
-                    self.tally.ephemeral_drops += 1;
+                Piece::Event(event) => (event, 1),
+                Piece::Own(_) | Piece::Run(_) => {
+                    backlog.push(bytes.clone(), std::mem::take(&mut taken));
+                    continue;
                 }
-                piece => backlog.push(self.bytes(piece).clone(), 0),
+            };
+            for event in self.chain(events.0).take(events.1) {
+                if taken >= event.frame.len() {
+                    taken -= event.frame.len();
+                } else if taken == 0 && event.ephemeral && backlog.bytes() > limit / 2 {
+                    drops += 1;
+                } else {
+                    backlog.push(event.frame.clone(), std::mem::take(&mut taken));
+                }
             }
-            at = next;
         }
+        self.tally.ephemeral_drops += drops;
     }
 
     /// Writes a backlog until the socket is full, and will wake the connection, or nothing is left.

@@ -2,7 +2,8 @@
 use crate::fanout::connection::Phase;
 use crate::fanout::outgoing::flush_stream;
 use crate::fanout::shard::Shard;
-use crate::session::state::{Reply, Verdict};
+use crate::session::request::Request;
+use crate::session::state::{Reply, Undo, Verdict};
 use crate::wire::close::CloseReason;
 use crate::wire::command::{self, Command, Rejected};
 use crate::wire::json::{self, Acked};
@@ -122,14 +123,23 @@ impl Shard {
             Verdict::Reply(reply) => self.reply(slot, reply),
             Verdict::Close(reason) => self.shut(slot, reason),
             Verdict::Ask(request, undo) => {
-                if self.upstream.send(request).is_err()
-                    && let Some(connection) = self.connections.get_mut(slot as usize)
-                {
-                    let reply = connection.session.busy(undo);
-                    self.reply(slot, reply);
-                    self.drained(slot);
+                let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+                match connection.session.hold(request, undo, connection.is_drained()) {
+                    Ok(None) => {}
+                    Ok(Some((request, undo))) => self.ask(slot, request, undo),
+                    Err(reply) => self.reply(slot, reply),
                 }
             }
+        }
+    }
+
+    /// Asks the core, or takes the command back.
+    pub(super) fn ask(&mut self, slot: u32, request: Request, undo: Undo) {
+        if self.upstream.send(request).is_err()
+            && let Some(connection) = self.connections.get_mut(slot as usize)
+        {
+            let reply = connection.session.busy(undo);
+            self.reply(slot, reply);
         }
     }
 

@@ -30,10 +30,6 @@ const TICKS: u32 = 16;
 /// After so many posts of one turn all is written: when thousands come back at once their frames are not all held
 /// at the same time, and for a room's run more than this in one write gains nothing.
 const POSTS_PER_WRITE: usize = 1024;
-/// A page of a replay is asked for when less than this waits for the socket, in bytes: it comes in time to keep the
-/// socket busy.
-const PULL_BELOW: usize = 16 * 1024;
-
 /// One shard.
 pub struct Shard {
     pub(super) number: usize,
@@ -209,15 +205,20 @@ impl Shard {
         self.out.clear();
     }
 
-    /// Asks for the next page of a replay when the socket is ready for it.
+    /// Asks for the next part of a replay when the socket is ready for it.
     fn pull(&mut self, slot: u32) {
-        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
-        if connection.phase != Phase::Open || connection.backlog_bytes() > PULL_BELOW {
-            return;
-        }
-        if let Some((room, after)) = connection.session.next_pull() {
-            // Never refused.
-            let _ = self.upstream.send(Request::Pull { session: connection.key, room, after });
+        while let Some(connection) = self.connections.get_mut(slot as usize)
+            && connection.phase == Phase::Open
+            && connection.is_drained()
+        {
+            if let Some((room, after)) = connection.session.next_pull() {
+                // Never refused.
+                let _ = self.upstream.send(Request::Pull { session: connection.key, room, after });
+            }
+            match connection.session.next_held(true) {
+                Some((request, undo)) => self.ask(slot, request, undo),
+                None => return,
+            }
         }
     }
 

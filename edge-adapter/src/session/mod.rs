@@ -1,5 +1,6 @@
-//! One session's mind. Pure: what a session asks for ([`request`]), how it is named ([`key`]), and what it may
-//! do ([`state`]); time is an argument.
+//! One session's mind. Pure: what a session asks for ([`request`]), how it is named ([`key`]), how fast it may
+//! be ([`rate`]), and what it may do ([`state`]); time is an argument.
 pub mod key;
+pub mod rate;
 pub mod request;
 pub mod state;

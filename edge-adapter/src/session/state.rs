@@ -5,18 +5,18 @@
 //! are judged by what the client has asked for, in its order, and not by what has been answered so far.
 use crate::config::Config;
 use crate::session::key::{RoomId, SessionKey};
+use crate::session::rate::{Meter, Rate, TooSoon};
 use crate::session::request::{ClientId, Request};
 use crate::wire::close::CloseReason;
 use crate::wire::command::{Action, Command, Rejected};
 use crate::wire::cursor::Cursor;
 use crate::wire::event::{Code, Failure, Kind, Position};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// So many commands refused for their rate ...
-const REFUSALS_MAX: usize = 100;
-/// ... within this time end the session.
-const REFUSALS_WITHIN: Duration = Duration::from_secs(10);
+/// How many joins and leaves may wait for replays: all rooms that a session may be in by default, out and in again.
+const HELD_MAX: usize = 200;
 /// When a session should try again whose command found the queue to the core full.
 const BUSY_RETRY_MS: u64 = 250;
 
@@ -24,22 +24,13 @@ const BUSY_RETRY_MS: u64 = 250;
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     rooms: usize,
-    /// Nanoseconds that one command costs; 0 is no limit.
-    interval: u64,
-    /// Nanoseconds that may be owed.
-    burst: u64,
+    rate: Rate,
 }
 
 impl Limits {
     /// The limits that the settings ask for.
     pub fn new(config: &Config) -> Self {
-        let interval = if config.rate_limit == 0 { 0 } else { 1_000_000_000 / u64::from(config.rate_limit) };
-        // A burst of none would let nothing through.
-        Limits {
-            rooms: config.max_rooms_per_session,
-            interval,
-            burst: interval * u64::from(config.rate_burst.max(1)),
-        }
+        Limits { rooms: config.max_rooms_per_session, rate: Rate::new(config.rate_limit, config.rate_burst) }
     }
 }
 
@@ -49,10 +40,9 @@ pub struct Session {
     places: Vec<Place>,
     /// What the client brought from its last connection; only rooms that it has not joined yet.
     cursor: Option<Box<Cursor>>,
-    /// When all commands so far would have come at the rate allowed, in nanoseconds on the caller's clock (GCRA's
-    /// theoretical arrival time).
-    paid_until: u64,
-    refusals: Option<Box<Refusals>>,
+    meter: Meter,
+    /// Joins that wait for the replay of others, and what follows them.
+    held: Option<Box<Held>>,
     /// Requests that the core will answer.
     due: u32,
 }
@@ -74,6 +64,8 @@ pub struct Place {
     pub echo: bool,
     /// A page has been asked for.
     pub pulling: bool,
+    /// A join with a replay has been sent and is not answered.
+    replaying: bool,
     /// By its last command the client wants to be in.
     wanted: bool,
     /// Joins that the core has not answered.
@@ -89,6 +81,12 @@ pub enum Stage {
     Paging,
     /// It gets what happens.
     Live,
+}
+
+/// Boxed in one piece, since hardly any session has one.
+#[derive(Debug, Default)]
+struct Held {
+    queue: VecDeque<(Request, Undo)>,
 }
 
 /// What a command leads to.
@@ -146,10 +144,8 @@ impl Session {
         session: SessionKey,
         command: Result<Command, Rejected>,
     ) -> Verdict {
-        if let Err(wait) = self.pay(limits, now) {
-            if self.refusals.get_or_insert_default().add(now) {
-                return Verdict::Close(CloseReason::RateLimited);
-            }
+        if let Err(too_soon) = self.meter.charge(&limits.rate, now) {
+            let TooSoon::Wait(wait) = too_soon else { return Verdict::Close(CloseReason::RateLimited) };
             let failure = Failure::new(Code::ResourceExhausted, "too many commands").retry_after_ms(wait);
             let (id, room) = match command {
                 Ok(Command { id, action }) => (id, action.into_room()),
@@ -229,6 +225,63 @@ impl Session {
         Verdict::Ask(Request::Join { session, id, room, since, history, echo }, undo)
     }
 
+    /// What may go to the core now. Replays come one room after the other, or a client that comes back to many rooms
+    /// would overrun its queue for ever; `drained` says that nothing much waits for its socket. None: it is held,
+    /// and [`Session::next_held`] gives it back.
+    pub fn hold(
+        &mut self,
+        request: Request,
+        undo: Undo,
+        drained: bool,
+    ) -> Result<Option<(Request, Undo)>, Reply> {
+        let room = match &request {
+            Request::Join { room, .. } | Request::Leave { room, .. } => room,
+            _ => return Ok(Some((request, undo))),
+        };
+        let waits = match &self.held {
+            Some(held) => replays(&request) || held.queue.iter().any(|(_, undo)| undo.room == *room),
+            None => replays(&request) && !self.may_replay(drained),
+        };
+        if !waits {
+            self.note_replay(&request);
+            return Ok(Some((request, undo)));
+        }
+        let held = self.held.get_or_insert_default();
+        if held.queue.len() >= HELD_MAX {
+            return Err(self.busy(undo));
+        }
+        held.queue.push_back((request, undo));
+        Ok(None)
+    }
+
+    /// The next request that was held and may go now.
+    pub fn next_held(&mut self, drained: bool) -> Option<(Request, Undo)> {
+        let (first, _) = self.held.as_ref()?.queue.front()?;
+        if replays(first) && !self.may_replay(drained) {
+            return None;
+        }
+        let held = self.held.as_mut()?;
+        let next = held.queue.pop_front()?;
+        if held.queue.is_empty() {
+            self.held = None;
+        }
+        self.note_replay(&next.0);
+        Some(next)
+    }
+
+    fn may_replay(&self, drained: bool) -> bool {
+        drained && !self.places.iter().any(|place| place.replaying || place.stage == Stage::Paging)
+    }
+
+    fn note_replay(&mut self, request: &Request) {
+        if let Request::Join { room, .. } = request
+            && replays(request)
+            && let Some(place) = self.places.iter_mut().find(|place| place.name == *room)
+        {
+            place.replaying = true;
+        }
+    }
+
     /// The queue to the core was full: as if the command had not come. What the client is told.
     pub fn busy(&mut self, undo: Undo) -> Reply {
         let Undo { id, room, kind } = undo;
@@ -289,6 +342,7 @@ impl Session {
         place.stage = Stage::Paging;
         place.sent = Some(Box::new(sent));
         place.pulling = false;
+        place.replaying = false;
         place
     }
 
@@ -307,6 +361,7 @@ impl Session {
         self.answered();
         if let Some(place) = self.place_mut(room) {
             place.joins = place.joins.saturating_sub(1);
+            place.replaying = false;
         }
     }
 
@@ -316,6 +371,7 @@ impl Session {
         let Some(at) = self.places.iter().position(|place| *place.name == *name) else { return };
         let place = &mut self.places[at];
         place.joins = place.joins.saturating_sub(1);
+        place.replaying = false;
         if place.joins == 0 && place.stage == Stage::Joining {
             self.forget_place(at);
         }
@@ -383,18 +439,6 @@ impl Session {
             self.places = Vec::new();
         }
     }
-
-    /// Charges for one command, or says in how many milliseconds there is credit again.
-    fn pay(&mut self, limits: &Limits, now: Duration) -> Result<(), u64> {
-        let now = nanos(now);
-        let paid_until = self.paid_until.max(now) + limits.interval;
-        let owed = paid_until - now;
-        if owed > limits.burst {
-            return Err((owed - limits.burst).div_ceil(1_000_000));
-        }
-        self.paid_until = paid_until;
-        Ok(())
-    }
 }
 
 impl Place {
@@ -407,6 +451,7 @@ impl Place {
             stage: Stage::Joining,
             echo: true,
             pulling: false,
+            replaying: false,
             wanted: true,
             joins: 1,
         }
@@ -423,33 +468,9 @@ struct Wish {
     echo: bool,
 }
 
-/// When the last refusals were; made at the first one.
-#[derive(Debug)]
-struct Refusals {
-    at: [u64; REFUSALS_MAX],
-    count: usize,
-}
-
-impl Default for Refusals {
-    fn default() -> Self {
-        Refusals { at: [0; REFUSALS_MAX], count: 0 }
-    }
-}
-
-impl Refusals {
-    /// Notes one; whether it is one too many.
-    fn add(&mut self, now: Duration) -> bool {
-        let now = nanos(now);
-        self.at[self.count % REFUSALS_MAX] = now;
-        self.count += 1;
-        let oldest = self.at[self.count % REFUSALS_MAX];
-        self.count >= REFUSALS_MAX && now - oldest <= nanos(REFUSALS_WITHIN)
-    }
-}
-
-/// 584 years fit.
-fn nanos(time: Duration) -> u64 {
-    time.as_nanos() as u64
+/// Whether the answer to a request may be long.
+fn replays(request: &Request) -> bool {
+    matches!(request, Request::Join { since, history, .. } if since.is_some() || *history > 0)
 }
 
 fn error(id: Option<ClientId>, room: Option<Arc<str>>, failure: Failure) -> Verdict {

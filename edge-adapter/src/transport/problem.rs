@@ -58,12 +58,7 @@ impl IntoResponse for Problem {
             "detail": self.detail,
         });
         let content_type = (CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        (
-            self.status,
-            self.headers.map(|headers| *headers).unwrap_or_default(),
-            [content_type],
-            body.to_string(),
-        )
-            .into_response()
+        let headers = self.headers.map(|headers| *headers).unwrap_or_default();
+        (self.status, headers, [content_type], body.to_string()).into_response()
     }
 }

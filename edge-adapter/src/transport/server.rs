@@ -47,7 +47,7 @@ const EDGE_FULL: &str = r#"{"type":"about:blank","title":"Service Unavailable","
 /// The same for an address that has its share.
 const ADDRESS_FULL: &str = r#"{"type":"about:blank","title":"Too Many Requests","status":429,"code":"resource_exhausted","detail":"this address has as many connections as it may"}"#;
 
-/// Serves the doors on any number of listeners.
+/// What keeps the doors.
 #[derive(Debug)]
 pub struct Server {
     doors: Arc<Doors>,

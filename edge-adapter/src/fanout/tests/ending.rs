@@ -2,6 +2,7 @@
 use super::*;
 use crate::wire::close::CloseReason;
 use crate::wire::event::{Code, Failure};
+use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
@@ -77,12 +78,14 @@ async fn who_is_refused_can_read_why() {
         assert_eq!(client.closed().await, (close.0, close.1.into()));
         assert_eq!(edge.core.next().await, Request::Close { session });
     }
+    let began = Instant::now();
     let (client, server) = pair().await;
     edge.shards
         .adopt(NewSession { refuse: Some(CloseReason::InvalidArgument), ..newcomer(Socket::Tcp(server)) });
     let mut client = Client { key: SessionKey::new(0, 0, 1), socket: client_of(client).await };
     assert_eq!(client.closed().await, (1008, "invalid_argument".into()));
     soon(edge.shards.idle()).await;
+    assert!(began.elapsed() < Duration::from_secs(2), "the client's close frame was not noticed");
     assert_eq!(edge.core.asked(), [], "the core never heard of the last one");
 }
 

@@ -70,6 +70,68 @@ async fn a_slow_reader_loses_ephemeral_events_first() {
     assert!(got < signals, "{got} of {signals}");
 }
 
+/// Many signals in one turn, to a session that nothing waits for: they too are dropped past half, and close nobody.
+#[tokio::test]
+async fn a_burst_of_signals_closes_nobody() {
+    let edge = Edge::start(config());
+    let mut client = edge.connect_joined().await;
+    edge.post((0..1000).map(|_| big(Kind::Signal, 0, 10_000)).chain([event(5)]));
+    let mut signals = 0;
+    loop {
+        match client.told().await.as_str() {
+            "signal" => signals += 1,
+            told => break assert_eq!(told, "5"),
+        }
+    }
+    assert_eq!(signals + edge.metrics.ephemeral_drops.get(), 1000);
+    assert!(signals < 1000, "ten megabytes do not fit");
+}
+
+/// A client comes back to ten rooms, has missed a page's worth in each and joins all at once: it gets everything.
+#[tokio::test]
+async fn many_replays_at_once_do_not_overrun_the_queue() {
+    let edge = Edge::start(config());
+    let mut client = edge.connect().await;
+    let page: Vec<_> =
+        (1..=256).map(|n| event_of(Kind::Text, n, &format!(r#"{{"x":"{}"}}"#, "x".repeat(1000)))).collect();
+    for n in 0..10 {
+        let since = r#"{"since":{"epoch":"e","seq":0}}"#;
+        client.send(&format!(r#"{{"type":"join","id":"{n}","room":"r{n}","data":{since}}}"#)).await;
+    }
+    let core = edge.core.clone();
+    let shards = edge.shards.clone();
+    let session = client.key;
+    let answers = tokio::spawn(async move {
+        for n in 0..10 {
+            let Request::Join { id, room: name, .. } = core.next().await else {
+                panic!("one join after the other")
+            };
+            let (room, recovered, page) = (RoomId(10 + n), Some(true), page.clone());
+            let position = Position { epoch: "e".into(), seq: 256 };
+            let joined = Post::Joined {
+                session,
+                id,
+                room,
+                name,
+                echo: true,
+                position,
+                recovered,
+                replayed: 256,
+                page,
+                live: true,
+            };
+            shards.post(0, &mut vec![joined]);
+        }
+    });
+    for n in 0..10 {
+        assert_eq!(client.json().await["id"], n.to_string());
+        for seq in 1..=256 {
+            assert_eq!(client.told().await, seq.to_string());
+        }
+    }
+    answers.await.unwrap();
+}
+
 /// All that was slowed down comes in order, whatever the cuts: sizes that fill and half fill the socket's buffers.
 #[tokio::test]
 async fn a_reader_that_catches_up_has_missed_nothing() {
@@ -78,10 +140,12 @@ async fn a_reader_that_catches_up_has_missed_nothing() {
     let sizes = [10, 200, 70_000, 3, 1000, 130_000];
     let count = 300;
     for seq in 0..count {
-        edge.post([big(Kind::Text, 5 + seq, sizes[seq as usize % sizes.len()])]);
+        edge.post([big(Kind::Text, 5 + seq, sizes[seq as usize % sizes.len()]), big(Kind::Signal, 0, 10)]);
+        tokio::task::yield_now().await;
     }
     for seq in 0..count {
-        assert_eq!(client.told().await, (5 + seq).to_string());
+        // Less than half of what may wait does, so signals come too.
+        assert_eq!((client.told().await, client.told().await), ((5 + seq).to_string(), "signal".into()));
     }
     client.send(r#"{"type":"ping","id":"p"}"#).await;
     assert_eq!(client.told().await, "ack");

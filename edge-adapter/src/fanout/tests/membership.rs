@@ -234,6 +234,21 @@ async fn a_session_that_is_joined_again_gets_events_once() {
     }
 }
 
+/// Places in the member list are filled from its end; who was moved there leaves from there.
+#[tokio::test]
+async fn a_member_that_was_moved_leaves_its_own_place() {
+    let edge = Edge::start(config());
+    let (first, _second, third) =
+        (edge.connect_joined().await, edge.connect_joined().await, edge.connect_joined().await);
+    drop(first.socket);
+    assert_eq!(edge.core.next().await, Request::Close { session: first.key });
+    let mut last = edge.connect_joined().await;
+    drop(third.socket);
+    assert_eq!(edge.core.next().await, Request::Close { session: third.key });
+    edge.post([event(5)]);
+    assert_eq!(last.told().await, "5");
+}
+
 /// Many members come and go by their own close while events flow: those who stay get all of them, in order.
 #[tokio::test]
 async fn members_that_vanish_do_not_disturb_the_others() {

@@ -8,13 +8,12 @@ fn key() -> SessionKey {
     SessionKey::new(0, 0, 1)
 }
 
-fn limits(rooms: usize, per_second: u64, burst: u64) -> Limits {
-    let interval = 1_000_000_000u64.checked_div(per_second).unwrap_or(0);
-    Limits { rooms, interval, burst: interval * burst }
+fn limits(rooms: usize) -> Limits {
+    Limits { rooms, rate: Rate::new(0, 1) }
 }
 
 fn unlimited() -> Limits {
-    limits(100, 0, 1)
+    limits(100)
 }
 
 fn command(session: &mut Session, limits: &Limits, now: Duration, action: Action) -> Verdict {
@@ -83,7 +82,7 @@ fn join_leave_join_ends_inside() {
 
 #[test]
 fn a_failed_join_frees_the_place_unless_another_is_under_way() {
-    let (mut session, limits) = (Session::default(), limits(1, 0, 1));
+    let (mut session, limits) = (Session::default(), limits(1));
     command(&mut session, &limits, NOW, join("a"));
     command(&mut session, &limits, NOW, join("a"));
     session.join_failed("a");
@@ -111,45 +110,60 @@ fn a_busy_core_leaves_all_as_it_was() {
     session.busy(undo);
     assert!(!session.is_due());
     assert_eq!(code(command(&mut session, &limits, NOW, typing("a"))), None, "it is still in");
+    ask(&mut session, leave("a"));
+    let undo = ask(&mut session, join("a"));
+    session.busy(undo);
+    let typed = code(command(&mut session, &limits, NOW, typing("a")));
+    assert_eq!(typed, Some(Code::FailedPrecondition), "it is still on its way out");
 }
 
+/// Replays wait for each other; what brings none, or is about another room, does not wait.
 #[test]
-fn a_burst_and_then_the_rate() {
-    let (mut session, limits) = (Session::default(), limits(1, 10, 5));
-    let mut ping = |now| refused(command(&mut session, &limits, now, Action::Ping));
-    for _ in 0..5 {
-        assert_eq!(ping(NOW), None);
-    }
-    assert_eq!(ping(NOW).unwrap().retry_after_ms, Some(100));
-    assert_eq!(ping(NOW + Duration::from_millis(30)).unwrap().retry_after_ms, Some(70));
-    assert_eq!(ping(NOW + Duration::from_millis(100)), None, "it was told the truth");
-    assert!(ping(NOW + Duration::from_millis(150)).is_some());
-    // A pause restores the burst, and no more than the burst.
-    let later = NOW + Duration::from_secs(60);
-    assert_eq!((0..10).filter(|_| ping(later).is_none()).count(), 5);
-}
-
-#[test]
-fn a_hundred_refusals_within_ten_seconds_end_the_session() {
-    let run = |every: Duration| {
-        let (mut session, limits) = (Session::default(), limits(1, 1, 1));
-        // Hardly anything gets through: the credit of each second is used by the first command in it.
-        (0..1000).map(|n| NOW + every * n).find(|now| {
-            matches!(
-                command(&mut session, &limits, *now, Action::Ping),
-                Verdict::Close(CloseReason::RateLimited)
-            )
-        })
-    };
-    assert_eq!(run(Duration::ZERO), Some(NOW), "the one that passes, and a hundred");
-    assert!(run(Duration::from_millis(80)).is_some());
-    assert_eq!(run(Duration::from_millis(120)), None, "not a hundred within ten seconds");
-}
-
-#[test]
-fn no_rate_is_no_limit() {
+fn replays_come_one_room_after_the_other() {
     let (mut session, limits) = (Session::default(), unlimited());
-    assert!((0..10_000).all(|_| refused(command(&mut session, &limits, NOW, Action::Ping)).is_none()));
+    let go = |session: &mut Session, action| match command(session, &limits, NOW, action) {
+        Verdict::Ask(request, undo) => session.hold(request, undo, true).unwrap().is_some(),
+        other => panic!("{other:?}"),
+    };
+    let replay =
+        |room: &str| Action::Join { room: room.into(), since: None, history: 9, presence: true, echo: true };
+    assert!(go(&mut session, replay("a")));
+    assert!(!go(&mut session, replay("b")));
+    assert!(!go(&mut session, leave("b")), "not before its join");
+    assert!(!go(&mut session, replay("c")));
+    assert!(go(&mut session, join("d")));
+    assert!(go(&mut session, leave("d")));
+    let next = |session: &mut Session, drained| session.next_held(drained).map(|(_, undo)| undo.room);
+    assert_eq!(next(&mut session, true), None, "a is not answered");
+    session.joined(&"a".into(), RoomId(1), true, Position { epoch: "e".into(), seq: 0 });
+    assert_eq!(next(&mut session, true), None, "a has more pages");
+    session.place_mut(RoomId(1)).unwrap().stage = Stage::Live;
+    assert_eq!(next(&mut session, false), None, "the socket has not taken a's");
+    assert_eq!((next(&mut session, true), next(&mut session, true)), (Some("b".into()), Some("b".into())));
+    assert_eq!(next(&mut session, true), None);
+    session.join_failed("b");
+    assert_eq!(next(&mut session, true), Some("c".into()));
+    assert!(session.held.is_none());
+}
+
+#[test]
+fn what_is_held_is_bounded() {
+    let (mut session, limits) = (Session::default(), unlimited());
+    let mut go = |n: usize| {
+        let action = if n.is_multiple_of(2) {
+            Action::Join { room: "a".into(), since: None, history: 9, presence: true, echo: true }
+        } else {
+            leave("a")
+        };
+        match command(&mut session, &limits, NOW, action) {
+            Verdict::Ask(request, undo) => session.hold(request, undo, false),
+            other => panic!("{other:?}"),
+        }
+    };
+    for n in 0..HELD_MAX {
+        assert_eq!(go(n), Ok(None));
+    }
+    assert!(go(HELD_MAX).is_err());
 }
 
 #[test]

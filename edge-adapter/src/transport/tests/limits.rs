@@ -47,6 +47,21 @@ async fn a_dribbled_head_is_cut_too() {
     edge.until_connections(0).await;
 }
 
+/// Nor does a good first request, whether the next is never begun or never finished.
+#[tokio::test]
+async fn a_kept_connection_is_not_kept_for_ever() {
+    let patience = Duration::from_millis(300);
+    let edge = Edge::start_with(config(), |server| server.with_header_timeout(patience)).await;
+    for next in ["", "GET / HTTP/1.1\r\nX: "] {
+        let mut stream = edge.connect().await;
+        send(&mut stream, "GET /healthz HTTP/1.1", &[]).await;
+        assert_eq!(read_answer(&mut stream).await.status, 200);
+        stream.write_all(next.as_bytes()).await.unwrap();
+        read_to_end(&mut stream).await;
+    }
+    edge.until_connections(0).await;
+}
+
 #[tokio::test]
 async fn a_head_that_is_too_large_is_refused() {
     let edge = Edge::start(config()).await;
@@ -127,7 +142,10 @@ async fn a_drain_ends_everything_in_good_order() {
 /// A client that never finishes does not hold the process: what is left after the timeout is cut.
 #[tokio::test]
 async fn a_drain_does_not_wait_for_ever() {
-    let edge = Edge::start(Config { drain_timeout: Duration::from_millis(200), ..config() }).await;
+    let settings = Config { drain_timeout: Duration::from_millis(200), ..config() };
+    // Nothing but the drain may end it.
+    let edge =
+        Edge::start_with(settings, |server| server.with_header_timeout(Duration::from_secs(600))).await;
     let mut stuck = edge.connect().await;
     stuck.write_all(b"GET / HTTP/1.1\r\nX: ").await.unwrap();
     edge.until_connections(1).await;
