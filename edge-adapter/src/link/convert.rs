@@ -5,7 +5,7 @@ use crate::{
     wire::event::{Code, Event, Failure, Kind, Payload, Position},
 };
 use bytes::Bytes;
-use hearth_proto::v1::{self, edge_frame::Frame};
+use hearth_proto::v1::{self, core_frame::Frame as FromCore, edge_frame::Frame};
 use std::sync::Arc;
 use tonic::Code as GrpcCode;
 
@@ -65,6 +65,15 @@ pub fn failure(error: v1::Error) -> Failure {
     };
     let retry_after_ms = (error.retry_after_ms > 0).then_some(error.retry_after_ms);
     Failure { code, message: error.message.into(), retry_after_ms }
+}
+
+/// The room that a frame may let a session into, or let it go on in.
+pub fn seam_room(frame: &FromCore) -> Option<&str> {
+    match frame {
+        FromCore::Joined(joined) => joined.joined.as_ref().map(|joined| joined.room.as_str()),
+        FromCore::Page(page) => Some(&page.room),
+        _ => None,
+    }
 }
 
 /// The first frame of a stream.

@@ -1,61 +1,89 @@
-//! Where a core is and how it is reached: over TCP, or in the same process. Both give the same kind of service, so that there is
-//! one code path behind.
-use http::{Request, Response};
-use std::{error::Error, fmt, sync::Arc, time::Duration};
-use tonic::{
-    body::Body,
-    transport::{Endpoint, Error as TransportError},
-};
+//! How a core is reached: over the network, or in the same process. Behind the two stands the same client, so
+//! that there is one code path.
+use hearth_proto::v1::{AttachRequest, AttachResponse, EdgeFrame, link_service_client::LinkServiceClient};
+use std::{fmt, sync::Arc, time::Duration};
+use thiserror::Error;
+use tokio::{sync::mpsc, time};
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tonic::{Status, Streaming, body::Body, transport::Endpoint};
 use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
 
-/// How long a connection may take.
+/// How long a connection may take: a core that is there answers at once.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How often a silent core is pinged, also while nothing is asked of it.
+/// How long the core's first answers may take.
+const ATTACH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a silent connection is asked for a sign of life, and how long it may take: a core that is gone without a
+/// word is noticed within both.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// How long a ping may stay without an answer.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What may be under way on the stream: at 10 ms of round trip, 400 MB a second.
+/// How much may be under way from the core: a burst for all sessions of an edge should not stall on a round trip.
 const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
-/// The same for the connection.
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+/// The largest message taken. A core's batches are far smaller, but history is one frame of up to 1000 events, each as
+/// large as a message may be.
+const MESSAGE_BYTES_MAX: usize = 128 * 1024 * 1024;
 
-/// A gRPC service, wherever it is.
-pub type CoreService = BoxCloneSyncService<Request<Body>, Response<Body>, CallError>;
+type Boxed = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, TransportError>;
 
-/// A call that did not reach a core.
-#[derive(Debug)]
-pub struct CallError(BoxError);
+/// What goes wrong beneath gRPC. A type of its own, since futures that hold a bare boxed error cannot be spawned.
+#[derive(Debug, Error)]
+#[error(transparent)]
+struct TransportError(BoxError);
 
-impl fmt::Display for CallError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl Error for CallError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        // The thing itself: whoever wants a status looks for it among the causes.
-        Some(&*self.0)
-    }
-}
-
-/// One core to attach to.
+/// A way to one core.
 #[derive(Clone)]
 pub struct Dialer {
     name: Arc<str>,
-    to: To,
+    way: Way,
 }
 
 #[derive(Clone)]
-enum To {
-    Endpoint(Box<Endpoint>),
-    Service(CoreService),
+enum Way {
+    Network(Box<Endpoint>),
+    InProcess(Boxed),
+}
+
+/// A core's address that is none.
+#[derive(Debug, Error)]
+#[error("{url} is not an address of a core: {reason}")]
+pub struct BadUrl {
+    url: String,
+    reason: String,
+}
+
+/// Why a core could not be attached to.
+#[derive(Debug, Error)]
+pub enum DialError {
+    /// No connection.
+    #[error("no connection: {}", cause(.0))]
+    Connect(#[from] tonic::transport::Error),
+    /// The core refused the stream.
+    #[error("refused: {0}")]
+    Refused(#[from] Status),
+    /// It took too long.
+    #[error("no answer in time")]
+    Timeout,
+}
+
+/// What lies at the bottom of an error: tonic's own words are "transport error".
+fn cause(error: &dyn std::error::Error) -> &dyn std::error::Error {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error
 }
 
 impl Dialer {
-    /// A core at a URL such as `http://127.0.0.1:50051`.
-    pub fn url(url: &str) -> Result<Dialer, TransportError> {
-        let endpoint = Endpoint::from_shared(url.to_owned())?
+    /// A core on the network, as `http://host:port`.
+    pub fn url(url: &str) -> Result<Dialer, BadUrl> {
+        let bad = |reason: String| BadUrl { url: url.to_owned(), reason };
+        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| bad(error.to_string()))?;
+        match endpoint.uri().scheme_str() {
+            Some("http") if endpoint.uri().host().is_some() => {}
+            _ => return Err(bad("it must look like http://host:port".into())),
+        }
+        let endpoint = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
@@ -63,56 +91,70 @@ impl Dialer {
             .keep_alive_while_idle(true)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
-        Ok(Dialer { name: url.into(), to: To::Endpoint(Box::new(endpoint)) })
+        Ok(Dialer { name: url.into(), way: Way::Network(Box::new(endpoint)) })
     }
 
-    /// A core in this process: its gRPC service itself.
+    /// A core in this process.
     pub fn in_process<S>(service: S) -> Dialer
     where
-        S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + Sync + 'static,
+        S: Service<http::Request<Body>, Response = http::Response<Body>> + Clone + Send + Sync + 'static,
         S::Error: Into<BoxError>,
         S::Future: Send + 'static,
     {
-        Dialer {
-            name: "this process".into(),
-            to: To::Service(BoxCloneSyncService::new(service.map_err(|error| CallError(error.into())))),
-        }
+        let boxed = BoxCloneSyncService::new(service.map_err(|error| TransportError(error.into())));
+        Dialer { name: "this process".into(), way: Way::InProcess(boxed) }
     }
 
-    /// What stands in the log.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Connects.
-    pub async fn dial(&self) -> Result<CoreService, TransportError> {
-        match &self.to {
-            To::Endpoint(endpoint) => {
+    /// Opens the stream, `hello` first: a streaming call does not return before the other side has answered.
+    pub(super) async fn dial(
+        &self,
+        hello: EdgeFrame,
+        requests: mpsc::Receiver<AttachRequest>,
+    ) -> Result<Streaming<AttachResponse>, DialError> {
+        let service = match &self.way {
+            Way::Network(endpoint) => {
                 let channel = endpoint.connect().await?;
-                Ok(BoxCloneSyncService::new(channel.map_err(|error| CallError(error.into()))))
+                BoxCloneSyncService::new(channel.map_err(|error| TransportError(error.into())))
             }
-            To::Service(service) => Ok(service.clone()),
-        }
+            Way::InProcess(service) => service.clone(),
+        };
+        let mut client = LinkServiceClient::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let hello = tokio_stream::once(AttachRequest { frames: vec![hello] });
+        let attach = client.attach(hello.chain(ReceiverStream::new(requests)));
+        let response = time::timeout(ATTACH_TIMEOUT, attach).await.map_err(|_| DialError::Timeout)??;
+        Ok(response.into_inner())
+    }
+
+    /// The next message, which must come soon: the one that says `attached`.
+    pub(super) async fn first(
+        responses: &mut Streaming<AttachResponse>,
+    ) -> Result<Option<AttachResponse>, DialError> {
+        Ok(time::timeout(ATTACH_TIMEOUT, responses.message()).await.map_err(|_| DialError::Timeout)??)
+    }
+}
+
+impl fmt::Display for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
     }
 }
 
 impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Dialer").field(&self.name).finish()
+        write!(f, "Dialer({})", self.name)
     }
 }
 
-/// An error with all its causes: transport errors say little by themselves.
-pub fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        assert!(Dialer::url("http://127.0.0.1:50051").is_ok());
+        assert!(Dialer::url("http://[::1]:50051").is_ok());
+        for bad in ["", "core", "127.0.0.1:50051", "ftp://core:1", "http://", "http://a b"] {
+            assert!(Dialer::url(bad).is_err(), "{bad}");
         }
-        cause = error.source();
     }
-    text
 }

@@ -1,26 +1,19 @@
-//! The link: all sessions of this edge on one gRPC stream to a core. The only place in the edge that names tonic.
+//! The way to the core: all sessions of this edge on one stream, and what happens when that stream is lost.
 //!
-//! Shards put requests into the [`queue`]; one task, the [`worker`], owns the [`table`] of sessions, rooms and requests, writes
-//! frames to the core and hands what comes back to the shards. Sessions outlive the stream: when a core is lost,
-//! the worker attaches to another one (or the same one, started again), opens the sessions there, resumes their rooms from the
-//! last events seen, and sends again what may be sent again.
-mod answers;
-mod attach;
+//! Only here the edge names tonic and the schema. [`LinkHandle`] takes requests from any thread; one worker task owns
+//! the stream and the [`table`]; answers and events go to the shards as posts. A session never notices that one
+//! core was followed by another, but for what the new one cannot know.
 mod backoff;
 mod convert;
 mod dialer;
-mod epochs;
-mod feeds;
 mod metrics;
-mod out;
-mod pending;
 mod queue;
-mod reattach;
-mod rooms;
 mod table;
+#[cfg(test)]
+mod tests;
 mod worker;
 
-pub use dialer::{CoreService, Dialer};
+pub use dialer::{BadUrl, Dialer};
 pub use metrics::LinkMetrics;
 
 use crate::{
@@ -28,116 +21,77 @@ use crate::{
     session::request::{Busy, Request, Upstream},
 };
 use queue::Queue;
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
-use table::Table;
+use std::sync::Arc;
 use tokio::sync::watch;
 use worker::Worker;
 
-/// How long a request waits for a core before it is answered `unavailable`: a core that is started again is back by then.
-const DETACHED_GRACE: Duration = Duration::from_secs(10);
-
-/// What the link is told at its start.
+/// Who this edge is, and what cores it takes.
 #[derive(Debug, Clone)]
 pub struct LinkConfig {
-    /// The edge's id, the same over its life.
+    /// Its id, the same over its life.
     pub edge_id: String,
-    /// Follow a core in dev mode.
+    /// Whether it may follow a core in dev mode.
     pub accept_dev_mode: bool,
 }
 
-/// Whether a core is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LinkState {
-    /// There is one.
-    Attached {
-        /// Its id, another one after each start.
-        core: Arc<str>,
-        /// Its engine; cores with the same one share their rooms.
-        engine: Arc<str>,
-        /// It asks for no tokens.
-        dev_mode: bool,
-    },
-    /// There is none.
-    Detached {
-        /// Since when.
-        since: Instant,
-    },
+/// How the link stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct State {
+    attached: bool,
+    /// What the last core said.
+    dev_mode: bool,
 }
 
-impl LinkState {
-    /// Whether a core is there.
-    pub fn is_attached(&self) -> bool {
-        matches!(self, LinkState::Attached { .. })
+/// The link. It ends when the last clone is dropped.
+#[derive(Clone)]
+pub struct LinkHandle {
+    queue: Arc<Closing>,
+    state: watch::Receiver<State>,
+}
+
+/// Closes the queue with the last handle.
+struct Closing(Arc<Queue>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
-/// The shards' way to the core; clones are the same link.
-#[derive(Clone)]
-pub struct LinkHandle {
-    queue: Arc<Queue>,
-    state: watch::Receiver<LinkState>,
+/// Starts the link to one of the cores, tried in turn. Must be called within a tokio runtime.
+pub fn start(
+    dialers: Vec<Dialer>,
+    posts: Arc<dyn Posts>,
+    config: LinkConfig,
+    metrics: LinkMetrics,
+) -> LinkHandle {
+    let queue = Arc::new(Queue::default());
+    let (told, state) = watch::channel(State::default());
+    let worker = Worker::new(dialers, posts, config, metrics, Arc::clone(&queue), told);
+    tokio::spawn(worker.run());
+    LinkHandle { queue: Arc::new(Closing(queue)), state }
 }
 
 impl LinkHandle {
-    /// Whether a core is there, now and from now on.
-    pub fn state(&self) -> watch::Receiver<LinkState> {
-        self.state.clone()
-    }
-
-    /// Whether a core is there now.
+    /// Whether there is a core.
     pub fn attached(&self) -> bool {
-        self.state.borrow().is_attached()
+        self.state.borrow().attached
     }
 
-    /// Ends the link: what has been asked is still sent, then the stream ends and the worker is done.
-    pub fn close(&self) {
-        self.queue.close();
+    /// Whether the last core asks for no tokens.
+    pub fn dev_mode(&self) -> bool {
+        self.state.borrow().dev_mode
     }
 
-    /// Waits until the link has ended.
-    pub async fn closed(&self) {
-        let mut state = self.state();
-        while state.changed().await.is_ok() {}
+    /// Waits until there is a core. Returns early only when the link has ended.
+    pub async fn wait_attached(&self) {
+        // An error means that the worker is gone; there is nobody left to wait for.
+        let _ = self.state.clone().wait_for(|state| state.attached).await;
     }
 }
 
 impl Upstream for LinkHandle {
     fn send(&self, request: Request) -> Result<(), Busy> {
-        self.queue.push(request)
+        self.queue.0.push(request)
     }
-}
-
-impl fmt::Debug for LinkHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("LinkHandle").field(&*self.state.borrow()).finish()
-    }
-}
-
-/// Starts the link on the current runtime, over these cores in turn. It runs until [`LinkHandle::close`].
-pub fn start(
-    dialers: Vec<Dialer>,
-    shards: Arc<dyn Posts>,
-    config: LinkConfig,
-    metrics: LinkMetrics,
-) -> LinkHandle {
-    start_with(dialers, shards, config, metrics, DETACHED_GRACE)
-}
-
-fn start_with(
-    dialers: Vec<Dialer>,
-    shards: Arc<dyn Posts>,
-    config: LinkConfig,
-    metrics: LinkMetrics,
-    grace: Duration,
-) -> LinkHandle {
-    let queue = Arc::<Queue>::default();
-    let (told, state) = watch::channel(LinkState::Detached { since: Instant::now() });
-    let table = Table::new(shards.shards(), grace, metrics.clone());
-    let worker = Worker::new(dialers, shards, config, metrics, Arc::clone(&queue), told, table);
-    tokio::spawn(worker.run());
-    LinkHandle { queue, state }
 }

@@ -4,7 +4,7 @@ use std::{
     mem,
     sync::{Mutex, MutexGuard, PoisonError},
 };
-use tokio::sync::{Notify, futures::Notified};
+use tokio::sync::Notify;
 
 /// How much may wait for the worker. It takes the whole queue each time, so this is reached only when the core has
 /// stopped reading or has been away for long; 16 MiB are some 100,000 small publishes.
@@ -52,8 +52,8 @@ impl Queue {
     }
 
     /// Waits until there may be something, or the queue is closed. Cancel-safe.
-    pub fn filled(&self) -> Notified<'_> {
-        self.filled.notified()
+    pub async fn filled(&self) {
+        self.filled.notified().await;
     }
 
     /// Swaps all that waits into `taken`, which must be empty, and says how many bytes that were. None when the queue is

@@ -1,375 +1,353 @@
-//! What the edge knows of its sessions, their rooms and their requests: the link's mind. Pure: it is handed requests, frames and the
-//! time, and puts what should happen into an [`Out`]. Only the worker owns it.
+//! What the link knows: sessions, rooms, and requests without an answer. Pure: requests and core frames go in, posts and
+//! edge frames come out, time is an argument.
 //!
-//! - Who is in a room changes at a shard only by posts, and these stand where the core's frames stood.
-//! - A room's events are posted dense and in order. Frames that speak of a later point wait for it ([`Parked`]).
-//! - A request is answered once: by the core, or here when its outcome cannot be known any more.
-#[cfg(doc)]
-use crate::link::rooms::Parked;
+//! Who is in a room changes only where the core's frames say so, at that point of the room's order; a shard learns
+//! it by a post at that same point. So nothing is missed, doubled or reordered between a replay and what follows it.
+mod answers;
+mod pending;
+mod reattach;
+mod rooms;
+#[cfg(test)]
+mod tests;
+
 use crate::{
-    fanout::post::Post,
+    fanout::{
+        post::{Post, RoomId},
+        shared::SharedEvent,
+    },
     link::{
-        convert::{self, Publish, Who},
-        epochs::Epochs,
+        convert::{self, Publish},
         metrics::LinkMetrics,
-        out::Out,
-        pending::{Pending, Stage},
-        rooms::Rooms,
     },
-    session::{
-        key::{RoomId, SessionKey},
-        request::{ClientId, Request},
-    },
-    wire::event::{Code, Failure},
+    session::{key::SessionKey, request::Request},
+    wire::event::{Code, Failure, Kind, Position},
 };
-use hearth_proto::v1;
+use hearth_proto::v1::{self, EdgeFrame};
+use pending::{Epochs, Pending, PendingRequests, What};
+use rooms::{Feed, Pull, Room, Rooms};
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-/// What a client is told about trying again when no core was there: by then the edge has found one, or is still trying.
-pub const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// How long the table waits before it asks again for what a core could not give.
-pub const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// How long requests wait for a core that is away: a restart takes less, a browser's user would not wait longer.
+const DETACHED_GRACE: Duration = Duration::from_secs(10);
+/// When a client should try again after that.
+const RETRY_AFTER_MS: u64 = 1000;
+/// How long to leave a core alone that could not serve a replay just now.
+const REPLAY_RETRY: Duration = Duration::from_millis(500);
+/// The most sessions that one `resume` names, so that it stays below a megabyte. The answers to the others hold nothing new.
+const RESUME_SESSIONS: usize = 100_000;
 
 /// A session of this edge.
 #[derive(Debug)]
-pub struct Session {
-    /// Its id, as the browser knows it.
-    pub id: Arc<str>,
-    /// Its user; none until the core has let it in.
-    pub user: Option<Arc<str>>,
-    /// The rooms that it is in: few, so a list.
-    pub places: Vec<Place>,
-    /// The numbers of its requests under way, ascending.
+struct Session {
+    id: Arc<str>,
+    /// Its user, once the core has let it in.
+    user: Option<Arc<str>>,
+    /// The number under which the core was asked to let it in.
+    opening: u64,
+    rooms: Vec<RoomId>,
+    /// Its pending requests, the oldest first: they are mostly answered in order.
     pending: VecDeque<u64>,
 }
 
-/// A session in a room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// The room.
-    pub room: RoomId,
-    /// Whether its own live events come back to it.
-    pub echo: bool,
-    /// Whether it gets the room's events.
-    pub progress: Progress,
+/// What a table wants done.
+#[derive(Debug, Default)]
+pub struct Out {
+    /// For the core, in order.
+    pub frames: VecDeque<EdgeFrame>,
+    /// For each shard, in order.
+    pub posts: Vec<Vec<Post>>,
 }
 
-/// How far a session has come in a room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
-    /// It gets the room's events.
-    Live,
-    /// It pulls its replay.
-    Paging,
-    /// It pulls its replay, and the core that it pulled from is gone: its next pull joins anew from where it is.
-    Stranded,
+impl Out {
+    fn post(&mut self, session: SessionKey, post: Post) {
+        self.post_to(session.shard(), post);
+    }
+
+    fn post_to(&mut self, shard: usize, post: Post) {
+        if let Some(posts) = self.posts.get_mut(shard) {
+            posts.push(post);
+        }
+    }
 }
 
-/// Something to ask again, later.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Again {
-    Request(u64),
+/// A replay that the core could not serve.
+#[derive(Debug)]
+enum Replay {
+    /// Of all sessions in a room.
     Room(Arc<str>),
+    /// Of one session.
+    Session(SessionKey, Arc<str>),
 }
 
-/// See the module.
+/// What the link knows. Only the worker has it.
 #[derive(Debug)]
 pub struct Table {
-    pub(super) sessions: HashMap<SessionKey, Session>,
+    /// What is to be done; the worker empties it.
+    pub out: Out,
+    sessions: HashMap<SessionKey, Session>,
     ids: HashMap<Arc<str>, SessionKey>,
-    pub(super) rooms: Rooms,
-    pub(super) pending: Pending,
-    pub(super) epochs: Epochs,
-    /// A core takes frames. If not, requests wait.
-    pub(super) speaking: bool,
-    pub(super) again: Vec<(Instant, Again)>,
-    /// How long a request waits for a core.
-    pub(super) grace: Duration,
-    pub(super) metrics: LinkMetrics,
+    rooms: Rooms,
+    pending: PendingRequests,
+    epochs: Epochs,
+    retries: VecDeque<(Instant, Replay)>,
+    /// Absent while attached.
+    detached_at: Option<Instant>,
+    last_number: u64,
+    metrics: LinkMetrics,
 }
 
 impl Table {
-    /// Nothing yet; no core yet.
-    pub fn new(shards: usize, grace: Duration, metrics: LinkMetrics) -> Self {
+    /// Empty and detached.
+    pub fn new(now: Instant, shards: usize, metrics: LinkMetrics) -> Self {
         Self {
+            out: Out { frames: VecDeque::new(), posts: (0..shards).map(|_| Vec::new()).collect() },
             sessions: HashMap::new(),
             ids: HashMap::new(),
             rooms: Rooms::new(shards),
-            pending: Pending::default(),
+            pending: PendingRequests::default(),
             epochs: Epochs::default(),
-            speaking: false,
-            again: Vec::new(),
-            grace,
+            retries: VecDeque::new(),
+            detached_at: Some(now),
+            last_number: 0,
             metrics,
         }
     }
 
-    /// How many requests are under way.
+    /// How many requests wait for an answer.
     pub fn pending(&self) -> usize {
         self.pending.len()
     }
 
-    /// Takes a request.
-    pub fn request(&mut self, request: Request, now: Instant, out: &mut Out) {
-        let session = session_of(&request);
-        match &request {
-            Request::Open { id, .. } => {
-                let (id, own) = (Arc::clone(id), Arc::clone(id));
-                self.ids.insert(id, session);
-                let opening = Session { id: own, user: None, places: Vec::new(), pending: VecDeque::new() };
-                self.sessions.insert(session, opening);
-            }
-            Request::Close { .. } => {
-                if self.forget(session, now, out) && self.speaking {
-                    out.frames.push(convert::close(session));
+    /// A shard asks.
+    pub fn request(&mut self, now: Instant, request: Request) {
+        match request {
+            Request::Open { session, id, dev_user } => self.open(now, session, id, dev_user),
+            Request::Close { session } => {
+                if self.forget(session) && self.is_attached() {
+                    self.out.frames.push_back(convert::close(session));
                 }
-                return;
             }
-            // What a session asked that has been refused since.
-            _ if !self.sessions.contains_key(&session) => return,
-            Request::Pull { room, .. } if !self.is_paging(session, room) => return,
-            Request::Publish { id: None, room, kind, payload, .. } if kind.is_ephemeral() => {
-                // Nobody waits for an answer, and nobody wants it late.
-                if self.speaking {
-                    let publish = Publish { room, id: None, kind: *kind, payload, epoch: None };
-                    out.frames.push(convert::publish(session, 0, publish));
-                }
-                return;
+            Request::Join { session, id, room, since, history, echo } => {
+                self.ask(now, session, What::Join { id, room, since, history, echo });
             }
-            _ => {}
+            Request::Leave { session, id, room } => self.ask(now, session, What::Leave { id, room }),
+            Request::Publish { session, id: None, room, kind, payload } if kind.is_ephemeral() => {
+                self.whisper(session, &room, kind, &payload);
+            }
+            Request::Publish { session, id, room, kind, payload } => {
+                self.ask(now, session, What::Publish { id, room, kind, payload, epoch: None });
+            }
+            Request::History { session, id, room, after, before, limit } => {
+                self.ask(now, session, What::History { id, room, after, before, limit });
+            }
+            Request::Pull { session, room, after } => self.pull(session, &room, after),
         }
-        let bounded = !matches!(request, Request::Open { .. } | Request::Pull { .. });
-        if bounded && self.pending.is_full_for(&request) {
-            let failure = if self.speaking {
-                Failure::new(Code::ResourceExhausted, "too many requests are under way")
+    }
+
+    /// When [`Table::due`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        let expiry = self.detached_at.and_then(|since| {
+            let (_, oldest) = self.pending.first()?;
+            Some(oldest.at.max(since) + DETACHED_GRACE)
+        });
+        let retry = self.retries.front().map(|(at, _)| *at);
+        expiry.into_iter().chain(retry).min()
+    }
+
+    /// Does what time has come for.
+    pub fn due(&mut self, now: Instant) {
+        while let Some(since) = self.detached_at
+            && let Some((number, oldest)) = self.pending.first()
+            && oldest.at.max(since) + DETACHED_GRACE <= now
+        {
+            let message = if oldest.sent {
+                "the core was lost before it answered: outcome unknown"
             } else {
-                Failure::new(Code::Unavailable, "no core is there, and too many requests wait for one")
+                "no core to be reached"
             };
-            self.fail(request, failure.retry_after_ms(RETRY_AFTER.as_millis() as u64), now, out);
-            return;
+            self.fail(number, Failure::new(Code::Unavailable, message).retry_after_ms(RETRY_AFTER_MS));
         }
-        self.add(request, now, out);
-    }
-
-    /// Notes a request and sends it, if a core is there.
-    pub(super) fn add(&mut self, request: Request, now: Instant, out: &mut Out) -> u64 {
-        let session = session_of(&request);
-        let number = self.pending.add(request, now);
-        if let Some(session) = self.sessions.get_mut(&session) {
-            session.pending.push_back(number);
-        }
-        if self.speaking {
-            self.send(number, now, out);
-        }
-        number
-    }
-
-    /// Puts a request on the stream.
-    pub(super) fn send(&mut self, number: u64, now: Instant, out: &mut Out) {
-        if let Some(session) = self.leaves_unknown(number) {
-            if let Some((Request::Leave { id, room, .. }, _)) = self.asked(session, number) {
-                self.left(session, &room, Some(id), now, out);
+        while let Some((at, _)) = self.retries.front()
+            && *at <= now
+        {
+            match self.retries.pop_front() {
+                Some((_, Replay::Room(name))) => self.replay_again(&name),
+                Some((_, Replay::Session(session, room))) => self.pull_again(session, &room),
+                None => {}
             }
-            return;
-        }
-        let Some(entry) = self.pending.get_mut(number) else { return };
-        let again = entry.stage == Stage::Lost;
-        let session = session_of(&entry.request);
-        let frame = match &entry.request {
-            Request::Open { id, dev_user, .. } => {
-                convert::open(session, number, id, Who::Dev(dev_user.as_deref().unwrap_or_default()))
-            }
-            Request::Close { .. } => convert::close(session),
-            Request::Join { room, since, history, echo, .. } => {
-                convert::join(session, number, room, since.as_ref(), *history, *echo)
-            }
-            Request::Leave { room, .. } => convert::leave(session, number, room),
-            Request::Publish { id, room, kind, payload, .. } => {
-                if !again && id.is_some() && !kind.is_ephemeral() {
-                    let room_here = self.rooms.find(room).and_then(|room| self.rooms.get(room));
-                    let here = room_here.and_then(|room| room.position.as_ref());
-                    entry.fence = here.map(|at| Arc::clone(&at.epoch)).or_else(|| self.epochs.get(room));
-                }
-                if again {
-                    self.metrics.retried_publishes.inc();
-                }
-                let epoch = if again { entry.fence.as_deref() } else { None };
-                let publish = Publish { room, id: id.as_deref(), kind: *kind, payload, epoch };
-                convert::publish(session, number, publish)
-            }
-            Request::History { room, after, before, limit, .. } => {
-                convert::history(session, number, room, *after, *before, *limit)
-            }
-            Request::Pull { room, after, .. } => {
-                let place =
-                    self.rooms.find(room).and_then(|room| place_mut(&mut self.sessions, session, room));
-                match place {
-                    Some(place) if place.progress == Progress::Stranded => {
-                        place.progress = Progress::Paging;
-                        convert::join(session, number, room, Some(after), 0, place.echo)
-                    }
-                    _ => convert::pull(Some(session), number, room, after),
-                }
-            }
-        };
-        entry.stage = Stage::Sent;
-        out.frames.push(frame);
-    }
-
-    /// The session of a `leave` from a room where the core does not know of it: that needs no core.
-    fn leaves_unknown(&mut self, number: u64) -> Option<SessionKey> {
-        let Request::Leave { session, room, .. } = &self.pending.get(number)?.request else { return None };
-        let (session, id) = (*session, self.rooms.find(room)?);
-        let place = place_mut(&mut self.sessions, session, id)?;
-        (place.progress == Progress::Stranded).then_some(session)
-    }
-
-    /// Takes a frame of the core.
-    pub fn answer(&mut self, frame: v1::CoreFrame, now: Instant, out: &mut Out) {
-        use v1::core_frame::Frame;
-        let v1::CoreFrame { session, request, frame } = frame;
-        let Some(frame) = frame else { return };
-        if session == 0 {
-            return match frame {
-                Frame::Event(event) => self.event(event, now, out),
-                Frame::Resumed(resumed) => self.resumed(resumed.joined, resumed.page, now, out),
-                // A page that history no longer has.
-                Frame::Joined(lost) => self.resumed(lost.joined, lost.page, now, out),
-                Frame::Page(page) => self.filled(page, now, out),
-                Frame::Error(error) => self.ask_again(&error, now),
-                // The worker has seen these; the others are for sessions only.
-                _ => {}
-            };
-        }
-        let session = SessionKey::from_number(session);
-        if !self.sessions.contains_key(&session) {
-            return;
-        }
-        if let Some(frame) = self.park(session, request, frame, out) {
-            self.answer_session(session, request, frame, now, out);
         }
     }
 
-    /// The request that an answer belongs to, taken out.
-    pub(super) fn asked(&mut self, session: SessionKey, number: u64) -> Option<(Request, Instant)> {
-        if self.pending.get(number).is_none_or(|entry| session_of(&entry.request) != session) {
-            return None;
-        }
-        self.drop_number(session, number);
-        self.pending.remove(number).map(|entry| (entry.request, entry.arrived))
+    fn is_attached(&self) -> bool {
+        self.detached_at.is_none()
     }
 
-    fn drop_number(&mut self, session: SessionKey, number: u64) {
-        let Some(session) = self.sessions.get_mut(&session) else { return };
-        if session.pending.front() == Some(&number) {
-            session.pending.pop_front();
-        } else if let Ok(at) = session.pending.binary_search(&number) {
+    fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    fn open(&mut self, now: Instant, key: SessionKey, id: Arc<str>, dev_user: Option<Box<str>>) {
+        self.ids.insert(Arc::clone(&id), key);
+        let (rooms, pending, opening) = (Vec::new(), VecDeque::new(), self.last_number + 1);
+        self.sessions.insert(key, Session { id: Arc::clone(&id), user: None, opening, rooms, pending });
+        self.ask(now, key, What::Open { id, dev_user });
+    }
+
+    /// Keeps a request until it is answered, and sends it if there is a core. A session that has gone asks in vain.
+    fn ask(&mut self, now: Instant, key: SessionKey, what: What) {
+        let number = self.next_number();
+        let attached = self.is_attached();
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        let mut pending = Pending { session: key, at: now, sent: false, lost: None, what };
+        if !self.pending.has_room() && !matches!(pending.what, What::Open { .. }) {
+            let failure = Failure::new(Code::ResourceExhausted, "too much waits for the core");
+            return self.failed(pending, failure.retry_after_ms(RETRY_AFTER_MS));
+        }
+        session.pending.push_back(number);
+        if attached {
+            self.out.frames.push_back(pending.frame(number));
+            mark_sent(&mut pending, &self.rooms, &self.epochs);
+        }
+        self.pending.insert(number, pending);
+    }
+
+    /// A signal that nobody waits for: sent or not, it is over.
+    fn whisper(&mut self, session: SessionKey, room: &str, kind: Kind, payload: &[u8]) {
+        if self.is_attached() && self.sessions.contains_key(&session) {
+            let publish = Publish { room, id: None, kind, payload, epoch: None };
+            self.out.frames.push_back(convert::publish(session, 0, publish));
+        }
+    }
+
+    fn pull(&mut self, session: SessionKey, name: &Arc<str>, after: Position) {
+        let number = self.next_number();
+        let attached = self.is_attached();
+        let Some((_, room)) = self.rooms.by_name(name) else { return };
+        let Some(member) = room.members.get_mut(&session) else { return };
+        if attached {
+            self.out.frames.push_back(convert::pull(Some(session), number, name, &after));
+        }
+        member.pull = Some(Pull { number, after });
+    }
+
+    fn pull_again(&mut self, session: SessionKey, name: &str) {
+        let Some((_, room)) = self.rooms.by_name(name) else { return };
+        if let Some(pull) = room.members.get(&session).and_then(|member| member.pull.as_ref()) {
+            self.out.frames.push_back(convert::pull(Some(session), pull.number, name, &pull.after));
+        }
+    }
+
+    /// Asks for what is missing in a room, from the last event that was passed on. Until it comes, the room's events are not
+    /// passed on. Who is in the room does not change by it.
+    fn fill(&mut self, name: &str) {
+        let Some((_, room)) = self.rooms.by_name(name) else { return };
+        room.feed = Feed::Paging;
+        self.out.frames.push_back(convert::pull(None, 0, &room.name, &room.position));
+    }
+
+    /// Asks again for what could not be read.
+    fn replay_again(&mut self, name: &str) {
+        let number = self.next_number();
+        let Some((_, room)) = self.rooms.by_name(name) else { return };
+        match room.feed {
+            Feed::Live => {}
+            Feed::Paging => self.fill(name),
+            Feed::Resuming(_) => {
+                room.feed = Feed::Resuming(number);
+                resume(&mut self.out, number, room);
+            }
+        }
+    }
+
+    /// Takes a pending request out, if it is this session's.
+    fn answered(&mut self, key: SessionKey, number: u64) -> Option<Pending> {
+        self.pending.get(number).filter(|pending| pending.session == key)?;
+        if let Some(session) = self.sessions.get_mut(&key)
+            && let Some(at) = session.pending.iter().position(|pending| *pending == number)
+        {
             session.pending.remove(at);
         }
+        self.pending.remove(number)
     }
 
-    /// A session's requests under way.
-    pub(super) fn numbers(&self, session: SessionKey) -> impl Iterator<Item = u64> + use<'_> {
-        self.sessions.get(&session).into_iter().flat_map(|session| session.pending.iter().copied())
-    }
-
-    /// A session's place in a room.
-    pub(super) fn place(&mut self, session: SessionKey, room: &str) -> Option<&mut Place> {
-        let room = self.rooms.find(room)?;
-        place_mut(&mut self.sessions, session, room)
-    }
-
-    fn is_paging(&mut self, session: SessionKey, room: &str) -> bool {
-        self.place(session, room).is_some_and(|place| place.progress != Progress::Live)
-    }
-
-    /// The session of an id.
-    pub(super) fn by_id(&self, id: &str) -> Option<SessionKey> {
-        if id.is_empty() { None } else { self.ids.get(id).copied() }
-    }
-
-    /// Drops a session, its requests and its places. False if there is none.
-    pub(super) fn forget(&mut self, session: SessionKey, now: Instant, out: &mut Out) -> bool {
-        let Some(gone) = self.sessions.remove(&session) else { return false };
-        self.ids.remove(&gone.id);
-        for number in gone.pending {
+    /// Forgets a session with all that it is in and has asked for. False if there was none.
+    fn forget(&mut self, key: SessionKey) -> bool {
+        let Some(session) = self.sessions.remove(&key) else { return false };
+        for number in session.pending {
             self.pending.remove(number);
         }
-        for place in gone.places {
-            self.vacate(session, place, now, out);
+        for room in session.rooms {
+            self.leave_room(room, key);
+        }
+        if self.ids.get(&session.id) == Some(&key) {
+            self.ids.remove(&session.id);
         }
         true
     }
 
-    /// A place is empty: the room's counts follow, and what waited for its feed if that has ended.
-    pub(super) fn vacate(&mut self, session: SessionKey, place: Place, now: Instant, out: &mut Out) {
-        if place.progress == Progress::Live {
-            self.end_live(session, place.room, now, out);
+    /// Takes a session out of a room. False if it was not in.
+    fn leave_room(&mut self, id: RoomId, key: SessionKey) -> bool {
+        let (was_in, closed) = self.rooms.leave(id, key);
+        if let Some(room) = closed
+            && !room.held.is_empty()
+        {
+            // Others were about to come in when the last one left. What came behind their answers was not passed on.
+            for held in room.held {
+                self.let_in(held.frame);
+            }
+            self.fill(&room.name);
         }
-        self.rooms.leave(place.room);
+        was_in
     }
 
-    /// A live session gets the room's events no more.
-    pub(super) fn end_live(&mut self, session: SessionKey, room: RoomId, now: Instant, out: &mut Out) {
-        let Some(position) = self.rooms.end_live(room, session) else { return };
-        let Some(room) = self.rooms.get_mut(room) else { return };
-        let parked = std::mem::take(&mut room.parked);
-        self.epochs.learn(&room.name, &position.epoch);
-        for parked in parked {
-            self.answer(parked.frame, now, out);
+    /// Answers a pending request with a failure.
+    fn fail(&mut self, number: u64, failure: Failure) {
+        let Some(session) = self.pending.get(number).map(|pending| pending.session) else { return };
+        if let Some(pending) = self.answered(session, number) {
+            self.failed(pending, failure);
         }
     }
 
-    /// Answers a request that has failed. It must have been taken out.
-    pub(super) fn fail(&mut self, request: Request, failure: Failure, now: Instant, out: &mut Out) {
+    fn failed(&mut self, pending: Pending, failure: Failure) {
+        let session = pending.session;
         if failure.code == Code::Unavailable {
             self.metrics.unavailable.inc();
         }
-        let failed = |session, id: Option<ClientId>, name, failure| Post::Failed {
-            session,
-            id,
-            name: Some(name),
-            failure,
-        };
-        let (session, post) = match request {
-            Request::Open { session, .. } => {
-                self.forget(session, now, out);
-                (session, Post::Refused { session, failure })
+        let post = match pending.what {
+            What::Open { .. } => {
+                self.forget(session);
+                Post::Refused { session, failure }
             }
-            Request::Join { session, id, room, .. } => {
-                (session, Post::JoinFailed { session, id, name: room, failure })
-            }
-            Request::Leave { session, id, room }
-            | Request::Publish { session, id, room, .. }
-            | Request::History { session, id, room, .. } => (session, failed(session, id, room, failure)),
-            // Nobody waits for these.
-            Request::Close { .. } | Request::Pull { .. } => return,
+            What::Join { id, room: name, .. } => Post::JoinFailed { session, id, name, failure },
+            What::Leave { id, room, .. }
+            | What::Publish { id, room, .. }
+            | What::History { id, room, .. } => Post::Failed { session, id, name: Some(room), failure },
         };
-        out.post(session, post);
+        self.out.post(session, post);
     }
 }
 
-/// Who asks.
-pub(super) fn session_of(request: &Request) -> SessionKey {
-    match request {
-        Request::Open { session, .. }
-        | Request::Close { session }
-        | Request::Join { session, .. }
-        | Request::Leave { session, .. }
-        | Request::Publish { session, .. }
-        | Request::History { session, .. }
-        | Request::Pull { session, .. } => *session,
+/// Tells a core who is in a room, and asks for what all of them have missed.
+fn resume(out: &mut Out, number: u64, room: &Room) {
+    let mut sessions = room.members.keys().copied().peekable();
+    while sessions.peek().is_some() {
+        let some = sessions.by_ref().take(RESUME_SESSIONS);
+        out.frames.push_back(convert::resume(number, &room.name, &room.position, some));
     }
 }
 
-fn place_mut(
-    sessions: &mut HashMap<SessionKey, Session>,
-    session: SessionKey,
-    room: RoomId,
-) -> Option<&mut Place> {
-    sessions.get_mut(&session)?.places.iter_mut().find(|place| place.room == room)
+/// A core may have it from now on. Notes for a publish with a key where it was sent to.
+fn mark_sent(pending: &mut Pending, rooms: &Rooms, epochs: &Epochs) {
+    pending.sent = true;
+    if let What::Publish { id: Some(_), room, kind, epoch, .. } = &mut pending.what
+        && !kind.is_ephemeral()
+    {
+        let joined = rooms.id(room).and_then(|id| rooms.get(id));
+        *epoch = joined.map(|room| Arc::clone(&room.position.epoch)).or_else(|| epochs.get(room));
+    }
 }

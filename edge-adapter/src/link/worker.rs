@@ -1,335 +1,296 @@
-//! The one task that owns the link's [`Table`] and both ends of the stream.
-//!
-//! It never waits for a shard, and never for the core to take frames: when the stream is full it leaves requests in their
-//! queue, which is bounded, and goes on reading. So neither side can hold the other up.
-use crate::{
-    fanout::post::Posts,
-    link::{
-        LinkConfig, LinkState,
-        attach::{AttachError, Attachment, attach},
-        backoff::Backoff,
-        dialer::Dialer,
-        metrics::LinkMetrics,
-        out::Out,
-        queue::Queue,
-        table::Table,
-    },
-    session::request::Request,
+//! The one task that owns the stream to the core and the table.
+use super::{
+    LinkConfig, LinkMetrics, State,
+    backoff::Backoff,
+    convert,
+    dialer::{DialError, Dialer},
+    queue::Queue,
+    table::Table,
 };
-use futures_util::{FutureExt, future::BoxFuture};
-use hearth_proto::v1::{AttachRequest, AttachResponse, CoreFrame, core_frame::Frame};
+use crate::{fanout::post::Posts, session::request::Request};
+use hearth_proto::v1::{AttachRequest, AttachResponse, Attached, CoreFrame, EdgeFrame, core_frame::Frame};
 use prost::Message;
 use std::{
-    collections::VecDeque,
+    future,
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
+use thiserror::Error;
 use tokio::{
+    select,
     sync::{mpsc, watch},
-    time::{sleep, sleep_until, timeout},
+    time,
 };
-use tonic::{Status, Streaming};
+use tonic::Streaming;
 
-/// How much goes into one message to the core: large enough that a message costs little per frame, small enough that the
-/// first frames are not held up by encoding the last.
-const MESSAGE_BYTES: usize = 64 * 1024;
-/// How many messages of the core are taken in one turn: what they bring is handed to each shard at once.
-const MESSAGES_PER_TURN: usize = 32;
-/// How often the table's timers are looked at while there are any.
-const TICK: Duration = Duration::from_millis(100);
-/// An attachment that held this long was a good one: the next try after it is made at once.
-const STEADY: Duration = Duration::from_secs(2);
-/// The longest that a core that says goodbye is waited for.
-const GOODBYE_MAX: Duration = Duration::from_secs(5);
-/// How long the core may take to end its side when the edge ends.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How many messages may wait for the connection: enough to keep it busy, few enough that a core that does not
+/// read is felt soon.
+const OUTBOUND_BATCHES: usize = 16;
+/// How large a message to the core becomes: larger ones save nothing and delay what comes behind them.
+const BATCH_BYTES: usize = 16 * 1024;
+/// A stream that held so long counts as a success; after a shorter one the next try waits.
+const STABLE: Duration = Duration::from_secs(1);
+/// How long a core that says goodbye is given for the answers under way.
+const GOODBYE_MAX: Duration = Duration::from_secs(2);
+/// How long to leave a core alone that will not do, when there is no other.
+const UNFIT_WAIT: Duration = Duration::from_secs(2);
 
-/// See the module.
+/// The worker.
 pub struct Worker {
     dialers: Vec<Dialer>,
-    shards: Arc<dyn Posts>,
+    posts: Arc<dyn Posts>,
     config: LinkConfig,
     metrics: LinkMetrics,
     queue: Arc<Queue>,
-    told: watch::Sender<LinkState>,
+    state: watch::Sender<State>,
     table: Table,
-    out: Out,
-    /// What the queue held, emptied at once; kept for its capacity.
     taken: Vec<Request>,
-    /// The engine of the core before.
-    engine: Option<String>,
+    next_dialer: usize,
 }
 
-/// How an attachment came to its end.
-enum Ended {
-    /// The core is gone.
-    Lost,
-    /// The edge ends.
+/// A stream to a core that will do.
+struct Stream {
+    requests: mpsc::Sender<AttachRequest>,
+    responses: Streaming<AttachResponse>,
+    /// What came in the first message behind `attached`.
+    rest: Vec<CoreFrame>,
+    attached: Attached,
+}
+
+/// Why a core is not attached to.
+#[derive(Debug, Error)]
+enum Refusal {
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error("the stream ended before it began")]
+    Ended,
+    #[error("the core's first answer was not `attached`")]
+    NotAttached,
+    #[error("the core speaks version {0} of the link's protocol, this edge speaks {ours}", ours = hearth_proto::LINK_PROTOCOL)]
+    Protocol(u32),
+    #[error(
+        "the core is in dev mode: anybody could be anyone through this edge, which listens on an address that is not loopback"
+    )]
+    DevMode,
+}
+
+impl Refusal {
+    /// The core is there, but will be no better in a moment.
+    fn is_unfit(&self) -> bool {
+        matches!(self, Refusal::Protocol(_) | Refusal::DevMode)
+    }
+}
+
+/// A try to attach.
+type Attempt = Pin<Box<dyn Future<Output = Result<Stream, Refusal>> + Send>>;
+
+/// Why a stream is no longer used.
+enum End {
+    /// Nobody needs the link any longer.
     Closed,
+    /// The core is lost.
+    Lost(String),
 }
 
 impl Worker {
+    /// A worker that has not begun.
     pub fn new(
         dialers: Vec<Dialer>,
-        shards: Arc<dyn Posts>,
+        posts: Arc<dyn Posts>,
         config: LinkConfig,
         metrics: LinkMetrics,
         queue: Arc<Queue>,
-        told: watch::Sender<LinkState>,
-        table: Table,
-    ) -> Worker {
-        let out = Out::new(shards.shards());
-        Worker { dialers, shards, config, metrics, queue, told, table, out, taken: Vec::new(), engine: None }
+        state: watch::Sender<State>,
+    ) -> Self {
+        let table = Table::new(Instant::now(), posts.shards(), metrics.clone());
+        Self { dialers, posts, config, metrics, queue, state, table, taken: Vec::new(), next_dialer: 0 }
     }
 
-    /// Attaches, serves, and attaches again, until the queue is closed.
+    /// Attaches, again and again, until the queue is closed.
     pub async fn run(mut self) {
         let mut backoff = Backoff::default();
-        for turn in 0.. {
-            let Some(dialer) = self.dialers.get(turn % self.dialers.len().max(1)).cloned() else {
-                tracing::error!("the link has no core to attach to");
-                return;
-            };
-            let wait = backoff.next_wait();
-            let (target, config) = (dialer.clone(), self.config.clone());
-            let dialing = Box::pin(async move {
-                sleep(wait).await;
-                attach(&target, &config).await
+        while let Some(stream) = self.attach(&mut backoff).await {
+            let began = Instant::now();
+            self.attached(&stream.attached);
+            let end = self.pump(stream).await;
+            self.metrics.attached.set(0);
+            self.state.send_modify(|state| state.attached = false);
+            let End::Lost(reason) = end else { return };
+            tracing::warn!(reason, "the core is lost; sessions stay and wait for another");
+            self.table.detach(Instant::now());
+            self.flush();
+            if began.elapsed() >= STABLE {
+                backoff.reset();
+            }
+        }
+    }
+
+    fn attached(&mut self, Attached { core, engine, dev_mode, .. }: &Attached) {
+        tracing::info!(core, engine, dev_mode, "attached");
+        self.metrics.attaches.inc();
+        self.metrics.attached.set(1);
+        self.state.send_replace(State { attached: true, dev_mode: *dev_mode });
+        self.table.attach();
+    }
+
+    /// Tries the cores in turn until one will do. Requests are taken meanwhile, and wait. None: nobody needs the link.
+    async fn attach(&mut self, backoff: &mut Backoff) -> Option<Stream> {
+        let mut unfit = Duration::ZERO;
+        loop {
+            let wait = backoff.next_wait().max(unfit);
+            let dialer = self.dialers.get(self.next_dialer).cloned();
+            self.next_dialer = (self.next_dialer + 1) % self.dialers.len().max(1);
+            let config = self.config.clone();
+            let name = dialer.as_ref().map(ToString::to_string).unwrap_or_default();
+            let attempt: Attempt = Box::pin(async move {
+                time::sleep(wait).await;
+                match dialer {
+                    Some(dialer) => attach_to(&dialer, &config).await,
+                    // An edge without cores waits for ever; its requests are answered all the same.
+                    None => future::pending().await,
+                }
             });
-            match self.meanwhile(dialing).await {
-                None => return,
-                Some(Err(error)) => self.not_attached(&dialer, &error),
-                Some(Ok(attachment)) => {
-                    let since = Instant::now();
-                    self.attached(&dialer, &attachment);
-                    let ended = Box::pin(self.serve(attachment)).await;
-                    if since.elapsed() >= STEADY {
-                        backoff.reset();
-                    }
-                    self.detached();
-                    if matches!(ended, Ended::Closed) {
-                        return;
-                    }
+            match self.meanwhile(attempt).await? {
+                Ok(stream) => return Some(stream),
+                Err(refusal) if refusal.is_unfit() => {
+                    tracing::error!(core = name, reason = %refusal, "this core will not do");
+                    unfit = UNFIT_WAIT;
+                }
+                Err(refusal) => {
+                    tracing::warn!(core = name, reason = %refusal, "no core yet");
+                    unfit = Duration::ZERO;
                 }
             }
         }
     }
 
-    /// Waits for something without a core. None when the queue is closed.
-    async fn meanwhile<T>(&mut self, mut wanted: BoxFuture<'static, T>) -> Option<T> {
+    /// Takes requests while there is no core. None: nobody needs the link.
+    async fn meanwhile(&mut self, mut attempt: Attempt) -> Option<Result<Stream, Refusal>> {
         loop {
-            self.deliver();
-            let queue = Arc::clone(&self.queue);
-            tokio::select! {
-                found = &mut wanted => return Some(found),
-                () = queue.filled() => {
+            let deadline = self.table.deadline();
+            select! {
+                result = &mut attempt => return Some(result),
+                () = self.queue.filled() => {
                     if !self.take_requests() {
                         return None;
                     }
                 }
-                () = sleep(TICK), if self.table.has_timers() => self.table.tick(Instant::now(), &mut self.out),
+                () = until(deadline) => self.table.due(Instant::now()),
             }
+            self.flush();
         }
     }
 
-    fn not_attached(&self, dialer: &Dialer, error: &AttachError) {
-        let core = dialer.name();
-        match error {
-            AttachError::DevMode | AttachError::Protocol { .. } => {
-                tracing::error!(core, %error, "a core cannot be used")
-            }
-            _ => tracing::debug!(core, %error, "a core cannot be reached"),
-        }
-    }
-
-    fn attached(&mut self, dialer: &Dialer, attachment: &Attachment) {
-        let core = &attachment.core;
-        tracing::info!(
-            at = dialer.name(),
-            core = core.core,
-            engine = core.engine,
-            dev_mode = core.dev_mode,
-            "attached"
-        );
-        if let Some(before) = self.engine.replace(core.engine.clone())
-            && before != core.engine
-        {
-            tracing::warn!(
-                before,
-                now = core.engine,
-                "this core has another engine than the one before: rooms begin anew"
-            );
-        }
-        self.metrics.attached.set(1);
-        self.metrics.attaches.inc();
-        self.told.send_replace(LinkState::Attached {
-            core: core.core.as_str().into(),
-            engine: core.engine.as_str().into(),
-            dev_mode: core.dev_mode,
-        });
-        self.table.attached(Instant::now(), &mut self.out);
-    }
-
-    fn detached(&mut self) {
-        let now = Instant::now();
-        self.metrics.attached.set(0);
-        self.told.send_replace(LinkState::Detached { since: now });
-        self.out.frames.clear();
-        self.table.detached(now, &mut self.out);
-        self.deliver();
-    }
-
-    /// Serves one attachment to its end.
-    async fn serve(&mut self, attachment: Attachment) -> Ended {
-        let Attachment { core: _, frames, requests, mut responses } = attachment;
-        let mut backlog = VecDeque::new();
-        // Set once the core has said goodbye.
-        let mut leave_at = None;
-        if let Some(at) = self.take_frames(frames) {
-            leave_at = Some(at);
-        }
+    /// Carries requests and answers until the stream ends.
+    async fn pump(&mut self, mut stream: Stream) -> End {
+        self.answer(stream.rest);
+        let mut goodbye: Option<Instant> = None;
         loop {
-            self.deliver();
-            self.batch(&mut backlog);
-            if !pass(&mut backlog, &requests) {
-                return self.lost(None);
-            }
-            if leave_at.is_some() && self.table.in_flight() == 0 {
-                tracing::info!("the core goes away and has answered everything");
-                return Ended::Lost;
-            }
-            let queue = Arc::clone(&self.queue);
-            tokio::select! {
-                message = responses.message() => match message {
-                    Ok(Some(message)) => {
-                        let goodbye = self.take_messages(message, &mut responses);
-                        leave_at = leave_at.or(goodbye);
-                    }
-                    Ok(None) => return self.lost(None),
-                    Err(status) => return self.lost(Some(&status)),
+            let listen = goodbye.is_none() && self.table.out.frames.is_empty();
+            let deadline = goodbye.into_iter().chain(self.table.deadline()).min();
+            select! {
+                permit = stream.requests.reserve(), if !self.table.out.frames.is_empty() => match permit {
+                    Ok(permit) => permit.send(self.batch()),
+                    Err(_) => return End::Lost("the core no longer reads".into()),
                 },
-                permit = requests.reserve(), if !backlog.is_empty() => match (permit, backlog.pop_front()) {
-                    (Ok(permit), Some(message)) => permit.send(message),
-                    _ => return self.lost(None),
-                },
-                () = queue.filled(), if backlog.is_empty() => {
+                () = self.queue.filled(), if listen => {
                     if !self.take_requests() {
-                        break;
+                        return End::Closed;
                     }
                 }
-                () = sleep(TICK), if self.table.has_timers() => self.table.tick(Instant::now(), &mut self.out),
-                () = sleep_until(leave_at.unwrap_or_else(Instant::now).into()), if leave_at.is_some() => {
-                    tracing::info!("the core goes away and did not answer everything in time");
-                    return Ended::Lost;
-                }
+                message = stream.responses.message() => match message {
+                    Ok(Some(AttachResponse { frames })) => {
+                        if let Some(grace) = self.answer(frames) {
+                            goodbye.get_or_insert(Instant::now() + grace.min(GOODBYE_MAX));
+                        }
+                    }
+                    Ok(None) => return End::Lost("it ended the stream".into()),
+                    Err(status) => return End::Lost(format!("{:?}: {}", status.code(), status.message())),
+                },
+                () = until(deadline) => self.table.due(Instant::now()),
+            }
+            self.flush();
+            if let Some(until) = goodbye
+                && (self.table.pending() == 0 || until <= Instant::now())
+            {
+                return End::Lost("it said goodbye".into());
             }
         }
-        self.end(requests, responses).await
     }
 
-    fn lost(&self, status: Option<&Status>) -> Ended {
-        match status {
-            Some(status) => tracing::warn!(code = %status.code(), why = status.message(), "the core is lost"),
-            None => tracing::warn!("the core ended the stream"),
-        }
-        Ended::Lost
-    }
-
-    /// Ends the stream in good order: all has been sent, so the core sees every session's end before the edge's.
-    async fn end(
-        &self,
-        requests: mpsc::Sender<AttachRequest>,
-        mut responses: Streaming<AttachResponse>,
-    ) -> Ended {
-        drop(requests);
-        let rest = async { while let Ok(Some(_)) = responses.message().await {} };
-        if timeout(CLOSE_TIMEOUT, rest).await.is_err() {
-            tracing::debug!("the core did not end its side of the stream");
-        }
-        Ended::Closed
-    }
-
-    /// Takes what is in the queue. False when it is closed and empty.
+    /// False: the queue is closed.
     fn take_requests(&mut self) -> bool {
-        let mut taken = std::mem::take(&mut self.taken);
-        let bytes = self.queue.take(&mut taken);
+        let Some(bytes) = self.queue.take(&mut self.taken) else { return false };
+        self.metrics.queue_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         let now = Instant::now();
-        for request in taken.drain(..) {
-            self.table.request(request, now, &mut self.out);
+        for request in self.taken.drain(..) {
+            self.table.request(now, request);
         }
-        self.taken = taken;
-        self.metrics.queue_bytes.set(bytes.unwrap_or(0) as i64);
-        bytes.is_some()
+        true
     }
 
-    /// Takes a message and those that are there already behind it. When to leave the core, if it says goodbye.
-    fn take_messages(
-        &mut self,
-        first: AttachResponse,
-        responses: &mut Streaming<AttachResponse>,
-    ) -> Option<Instant> {
-        let mut leave_at = self.take_frames(first.frames);
-        for _ in 1..MESSAGES_PER_TURN {
-            // An end or an error comes again when it is waited for.
-            let Some(Ok(Some(message))) = responses.message().now_or_never() else { break };
-            leave_at = self.take_frames(message.frames).or(leave_at);
-        }
-        leave_at
-    }
-
-    fn take_frames(&mut self, frames: Vec<CoreFrame>) -> Option<Instant> {
+    /// Takes what the core says. Some if it says goodbye: for how long it still answers.
+    fn answer(&mut self, frames: Vec<CoreFrame>) -> Option<Duration> {
+        let now = Instant::now();
+        let mut goodbye = None;
         self.metrics.received.inc_by(frames.len() as u64);
-        let now = Instant::now();
-        let mut leave_at = None;
         for frame in frames {
-            if let Some(Frame::Goodbye(goodbye)) = &frame.frame {
-                self.table.leaving();
-                leave_at = Some(now + Duration::from_millis(goodbye.grace_ms).min(GOODBYE_MAX));
+            if let Some(Frame::Goodbye(said)) = &frame.frame {
+                goodbye = Some(Duration::from_millis(said.grace_ms));
             } else {
-                self.table.answer(frame, now, &mut self.out);
+                self.table.answer(now, frame);
             }
         }
-        leave_at
+        goodbye
     }
 
-    /// Hands the shards what this turn has brought.
-    fn deliver(&mut self) {
-        self.out.deliver(&*self.shards);
-        self.metrics.pending.set(self.table.pending() as i64);
-    }
-
-    /// Packs frames into messages.
-    fn batch(&mut self, backlog: &mut VecDeque<AttachRequest>) {
-        if self.out.frames.is_empty() {
-            return;
-        }
-        self.metrics.sent.inc_by(self.out.frames.len() as u64);
-        let (mut frames, mut bytes) = (Vec::new(), 0);
-        for frame in self.out.frames.drain(..) {
+    /// The next message to the core.
+    fn batch(&mut self) -> AttachRequest {
+        let mut bytes = 0;
+        let mut frames: Vec<EdgeFrame> = Vec::new();
+        while bytes < BATCH_BYTES
+            && let Some(frame) = self.table.out.frames.pop_front()
+        {
             bytes += frame.encoded_len();
             frames.push(frame);
-            if bytes >= MESSAGE_BYTES {
-                backlog.push_back(AttachRequest { frames: std::mem::take(&mut frames) });
-                bytes = 0;
+        }
+        self.metrics.sent.inc_by(frames.len() as u64);
+        AttachRequest { frames }
+    }
+
+    /// Hands each shard what is for it, all at once.
+    fn flush(&mut self) {
+        for (shard, posts) in self.table.out.posts.iter_mut().enumerate() {
+            if !posts.is_empty() {
+                self.posts.post(shard, posts);
             }
         }
-        if !frames.is_empty() {
-            backlog.push_back(AttachRequest { frames });
-        }
+        self.metrics.pending.set(i64::try_from(self.table.pending()).unwrap_or(i64::MAX));
     }
 }
 
-/// Passes on as much as the stream takes now. False if it takes no more for good.
-fn pass(backlog: &mut VecDeque<AttachRequest>, requests: &mpsc::Sender<AttachRequest>) -> bool {
-    while let Some(message) = backlog.pop_front() {
-        match requests.try_send(message) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(message)) => {
-                backlog.push_front(message);
-                return true;
-            }
-            Err(mpsc::error::TrySendError::Closed(_)) => return false,
-        }
+async fn attach_to(dialer: &Dialer, config: &LinkConfig) -> Result<Stream, Refusal> {
+    let (requests, rest) = mpsc::channel(OUTBOUND_BATCHES);
+    let mut responses = dialer.dial(convert::hello(&config.edge_id), rest).await?;
+    let AttachResponse { frames } = Dialer::first(&mut responses).await?.ok_or(Refusal::Ended)?;
+    let mut rest = frames.into_iter();
+    let Some(CoreFrame { frame: Some(Frame::Attached(attached)), .. }) = rest.next() else {
+        return Err(Refusal::NotAttached);
+    };
+    if attached.protocol != hearth_proto::LINK_PROTOCOL {
+        return Err(Refusal::Protocol(attached.protocol));
     }
-    true
+    if attached.dev_mode && !config.accept_dev_mode {
+        return Err(Refusal::DevMode);
+    }
+    Ok(Stream { requests, responses, rest: rest.collect(), attached })
+}
+
+/// Never, without a deadline.
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => time::sleep_until(deadline.into()).await,
+        None => future::pending().await,
+    }
 }

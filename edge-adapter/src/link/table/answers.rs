@@ -1,0 +1,408 @@
+//! What the core says, and what becomes of it.
+use super::{
+    Code, Failure, Feed, Instant, Pending, Position, Post, REPLAY_RETRY, Replay, RoomId, SessionKey,
+    SharedEvent, Table, What, convert,
+    rooms::{Held, Member},
+    v1,
+};
+use hearth_proto::v1::{CoreFrame, core_frame::Frame};
+use std::sync::Arc;
+
+impl Table {
+    /// The core says something.
+    pub fn answer(&mut self, now: Instant, frame: CoreFrame) {
+        let Some(CoreFrame { session, request, frame }) = self.hold(frame) else { return };
+        let key = SessionKey::from_number(session);
+        match frame {
+            Some(Frame::Event(event)) => self.event(event),
+            Some(Frame::Ack(ack)) => self.ack(now, key, request, ack),
+            Some(Frame::Joined(joined)) if session == 0 => self.place_lost(joined),
+            Some(Frame::Joined(joined)) => self.joined(key, request, joined),
+            Some(Frame::Page(page)) if session == 0 => self.room_page(page),
+            Some(Frame::Page(page)) => self.page(key, page),
+            Some(Frame::Left(left)) => self.left(key, request, &left.room),
+            Some(Frame::Error(error)) => self.error(now, session, request, error),
+            Some(Frame::History(page)) => self.history(key, request, page),
+            Some(Frame::Resumed(resumed)) => self.resumed(request, resumed),
+            Some(Frame::Opened(opened)) => self.opened(key, &opened.user),
+            Some(Frame::Refused(error)) => self.refused(key, error),
+            // The first two are the worker's; what is newer than this build was not asked for.
+            Some(Frame::Attached(_) | Frame::Goodbye(_)) | None => {}
+        }
+    }
+
+    /// Keeps an answer back that lets a session into a room's feed while the feed lags behind, until the feed is
+    /// there. An answer that shows that events were lost makes the feed lag behind.
+    fn hold(&mut self, frame: CoreFrame) -> Option<CoreFrame> {
+        let Some(name) = frame.frame.as_ref().filter(|_| frame.session != 0).and_then(convert::seam_room)
+        else {
+            return Some(frame);
+        };
+        let Some((_, room)) = self.rooms.by_name(name) else { return Some(frame) };
+        let Some((epoch, seq)) = seam(&frame, room.members.get(&SessionKey::from_number(frame.session)))
+        else {
+            return Some(frame);
+        };
+        let ahead = room.has_live()
+            && (seq > room.position.seq || epoch.is_some_and(|epoch| *epoch != *room.position.epoch));
+        let missing = (room.feed == Feed::Live && ahead).then(|| Arc::clone(&room.name));
+        if room.feed == Feed::Live && !ahead {
+            return Some(frame);
+        }
+        room.held.push_back(Held { seq, frame });
+        if let Some(name) = missing {
+            self.fill(&name);
+        }
+        None
+    }
+
+    /// Acts upon an answer that was held.
+    pub(super) fn let_in(&mut self, CoreFrame { session, request, frame }: CoreFrame) {
+        let key = SessionKey::from_number(session);
+        match frame {
+            Some(Frame::Joined(joined)) => self.joined(key, request, joined),
+            Some(Frame::Page(page)) => self.page(key, page),
+            // Nothing else is held.
+            _ => {}
+        }
+    }
+
+    /// Acts upon held answers whose place is before the event `seq`; without one, upon all.
+    fn release(&mut self, id: RoomId, before: Option<u64>) {
+        while let Some(room) = self.rooms.get_mut(id)
+            && room.held.front().is_some_and(|held| before.is_none_or(|seq| held.seq < seq))
+            && let Some(held) = room.held.pop_front()
+        {
+            self.let_in(held.frame);
+        }
+    }
+
+    fn opened(&mut self, key: SessionKey, user: &str) {
+        let Some(opening) = self.sessions.get(&key).map(|session| session.opening) else { return };
+        self.answered(key, opening);
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        let user: Arc<str> = user.into();
+        // To a session that was brought from another core its user is no news.
+        if session.user.replace(Arc::clone(&user)).is_none() {
+            self.out.post(key, Post::Opened { session: key, user });
+        }
+    }
+
+    fn refused(&mut self, key: SessionKey, error: v1::Error) {
+        if self.forget(key) {
+            self.out.post(key, Post::Refused { session: key, failure: convert::failure(error) });
+        }
+    }
+
+    fn event(&mut self, v1::RoomEvent { event, session: origin }: v1::RoomEvent) {
+        let Some(event) = event else { return };
+        let Some((id, room)) = self.rooms.by_name(&event.room) else { return };
+        if event.seq > 0 {
+            if room.feed != Feed::Live || event.seq <= room.position.seq {
+                return;
+            }
+            if event.seq > room.position.seq + 1 && room.has_live() {
+                let name = Arc::clone(&room.name);
+                tracing::warn!(room = &*name, seq = event.seq, "events are missing; asking for them");
+                self.fill(&name);
+                return;
+            }
+        }
+        let origin = if origin.is_empty() { None } else { self.ids.get(origin.as_str()).copied() };
+        self.broadcast(id, event, origin);
+    }
+
+    /// Passes an event on, which must be the next one of its room.
+    fn broadcast(&mut self, id: RoomId, event: v1::Event, origin: Option<SessionKey>) {
+        let Some(room) = self.rooms.get_mut(id) else { return };
+        room.position.seq = room.position.seq.max(event.seq);
+        let Some(event) = convert::event(event, &room.name) else { return };
+        let event = Arc::new(SharedEvent::new(event));
+        for shard in room.shards() {
+            let origin = origin.filter(|origin| origin.shard() == shard);
+            self.out.post_to(shard, Post::Event { room: id, event: Arc::clone(&event), origin });
+        }
+    }
+
+    fn joined(&mut self, key: SessionKey, request: u64, v1::LinkJoined { joined, page }: v1::LinkJoined) {
+        let asked = self.answered(key, request);
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        let Some(v1::Joined { room: name, position, recovered, replayed }) = joined else { return };
+        let (position, page) = (convert::position(position), page.unwrap_or_default());
+        let id = self.rooms.id(&name);
+        let present = id.and_then(|id| self.rooms.get(id)).and_then(|room| room.members.get(&key));
+        let (client_id, echo) = match (asked, present) {
+            (Some(Pending { what: What::Join { id: client_id, .. }, .. }), Some(member))
+                if page.events.is_empty() && (page.live || !member.live) =>
+            {
+                if let Some(room) = id {
+                    self.out.post(key, Post::StillJoined { session: key, id: client_id, room, position });
+                }
+                return;
+            }
+            (Some(Pending { what: What::Join { id, echo, .. }, .. }), _) => (id, echo),
+            (_, Some(member)) => (None, member.echo),
+            (_, None) => {
+                // Nobody here wants to be in it any longer: the core is not to think so.
+                self.out.frames.push_back(convert::leave(key, 0, &name));
+                return;
+            }
+        };
+        let new = present.is_none();
+        let id = id.unwrap_or_else(|| self.rooms.create(&name, position.clone()));
+        let Some(room) = self.rooms.get_mut(id) else { return };
+        if !room.has_live() {
+            room.position = position.clone();
+        }
+        room.put(key, Member { live: page.live, echo, pull: None });
+        if new {
+            session.rooms.push(id);
+        }
+        let (name, live) = (Arc::clone(&room.name), page.live);
+        let page = convert::events(page.events, &name);
+        let post = Post::Joined {
+            session: key,
+            id: client_id,
+            room: id,
+            name,
+            echo,
+            position,
+            recovered,
+            replayed,
+            page,
+            live,
+        };
+        self.out.post(key, post);
+    }
+
+    fn page(&mut self, key: SessionKey, page: v1::Page) {
+        let Some((id, room)) = self.rooms.by_name(&page.room) else { return };
+        let Some(member) = room.members.get_mut(&key) else { return };
+        let Some(pull) = member.pull.take() else { return };
+        if page.live {
+            if !room.has_live() {
+                // Nobody needed the room's events so far, so they may not have come.
+                let mut seq = page.events.last().map_or(0, |event| event.seq).max(pull.after.seq);
+                if room.position.epoch == pull.after.epoch {
+                    seq = seq.max(room.position.seq);
+                }
+                room.position = Position { epoch: pull.after.epoch, seq };
+            }
+            room.set_live(key);
+        }
+        let events = convert::events(page.events, &room.name);
+        self.out.post(key, Post::Page { session: key, room: id, events, live: page.live });
+    }
+
+    fn ack(&mut self, now: Instant, key: SessionKey, request: u64, ack: v1::Ack) {
+        let Some(pending) = self.answered(key, request) else { return };
+        match pending.what {
+            What::Publish { id, room: name, .. } => {
+                self.metrics.publish_seconds.observe(now.saturating_duration_since(pending.at).as_secs_f64());
+                let seq = ack.position.as_ref().map(|position| position.seq);
+                if let Some(position) = ack.position
+                    && self.rooms.id(&name).is_none()
+                {
+                    self.epochs.learn(&name, position.epoch.into());
+                }
+                if let Some(id) = id {
+                    self.out.post(key, Post::Ack { session: key, id, name, seq, duplicate: ack.duplicate });
+                }
+            }
+            What::Leave { id, room } => self.out_of_room(key, &room, Some(id)),
+            what => {
+                let failure = Failure::new(Code::Internal, "the core answered something else");
+                self.failed(Pending { what, ..pending }, failure);
+            }
+        }
+    }
+
+    fn left(&mut self, key: SessionKey, request: u64, name: &str) {
+        let asked = match self.answered(key, request) {
+            Some(Pending { what: What::Leave { id, .. }, .. }) => Some(id),
+            _ => None,
+        };
+        self.out_of_room(key, name, asked);
+    }
+
+    fn out_of_room(&mut self, key: SessionKey, name: &str, asked: Option<Option<Box<str>>>) {
+        self.let_in_early(key, name);
+        let id = self.rooms.id(name);
+        let was_in = id.filter(|id| self.leave_room(*id, key));
+        if let Some(id) = was_in {
+            if let Some(session) = self.sessions.get_mut(&key) {
+                session.rooms.retain(|room| *room != id);
+            }
+            self.out.post(key, Post::Left { session: key, room: id, asked });
+        } else if let Some(id) = asked {
+            let failure = Failure::new(Code::FailedPrecondition, "not in this room");
+            self.out.post(key, Post::Failed { session: key, id, name: Some(name.into()), failure });
+        }
+    }
+
+    /// A session goes out of a room while the answer that let it in is held: it is let in first, so that its
+    /// join has an answer.
+    fn let_in_early(&mut self, key: SessionKey, name: &str) {
+        let Some((_, room)) = self.rooms.by_name(name) else { return };
+        let mut early = Vec::new();
+        let mut at = 0;
+        while let Some(held) = room.held.get(at) {
+            if held.frame.session != key.number() {
+                at += 1;
+            } else if let Some(held) = room.held.remove(at) {
+                early.push(held.frame);
+            }
+        }
+        for frame in early {
+            self.let_in(frame);
+        }
+    }
+
+    fn history(&mut self, key: SessionKey, request: u64, page: v1::HistoryPage) {
+        let Some(pending) = self.answered(key, request) else { return };
+        match pending.what {
+            What::History { id, room: name, .. } => {
+                let events = convert::events(page.messages, &name);
+                let position = convert::position(page.position);
+                self.out
+                    .post(key, Post::History { session: key, id, name, position, events, more: page.more });
+            }
+            what => {
+                let failure = Failure::new(Code::Internal, "the core answered something else");
+                self.failed(Pending { what, ..pending }, failure);
+            }
+        }
+    }
+
+    fn error(&mut self, now: Instant, session: u64, request: u64, error: v1::Error) {
+        let name = error.room.clone();
+        let failure = convert::failure(error);
+        if session == 0 {
+            self.replay_failed(now, &name, &failure);
+            return;
+        }
+        let key = SessionKey::from_number(session);
+        if let Some(pending) = self.answered(key, request) {
+            self.failed(pending, failure);
+        } else if self.sessions.contains_key(&key) {
+            if self.is_pull(key, request, &name) {
+                return self.pull_failed(now, key, &name, failure.code);
+            }
+            let name = (!name.is_empty()).then(|| name.into());
+            self.out.post(key, Post::Failed { session: key, id: None, name, failure });
+        }
+    }
+
+    fn is_pull(&mut self, key: SessionKey, request: u64, name: &str) -> bool {
+        let member = self.rooms.by_name(name).and_then(|(_, room)| room.members.get(&key));
+        member.and_then(|member| member.pull.as_ref()).is_some_and(|pull| pull.number == request)
+    }
+
+    /// A replay that cannot go on for ever holds its session up, so it goes on later or the session is put out.
+    fn pull_failed(&mut self, now: Instant, key: SessionKey, name: &str, code: Code) {
+        match code {
+            Code::Unavailable | Code::ResourceExhausted | Code::Aborted | Code::Internal => {
+                self.retries.push_back((now + REPLAY_RETRY, Replay::Session(key, name.into())));
+            }
+            _ => {
+                self.out.frames.push_back(convert::leave(key, 0, name));
+                self.out_of_room(key, name, None);
+            }
+        }
+    }
+
+    /// The rooms' sessions stay where they are until the core can tell what they missed. A failed page names no room.
+    fn replay_failed(&mut self, now: Instant, name: &str, failure: &Failure) {
+        tracing::warn!(room = name, code = failure.code.name(), reason = %failure.message, "what a room missed cannot be read yet");
+        for room in self.rooms.iter_mut() {
+            let waits = match room.feed {
+                Feed::Live => false,
+                Feed::Resuming(_) => *room.name == *name,
+                Feed::Paging => name.is_empty() || *room.name == *name,
+            };
+            if waits {
+                self.retries.push_back((now + REPLAY_RETRY, Replay::Room(Arc::clone(&room.name))));
+            }
+        }
+    }
+
+    fn resumed(&mut self, request: u64, v1::Resumed { joined, page }: v1::Resumed) {
+        let Some(joined) = joined else { return };
+        let Some((id, room)) = self.rooms.by_name(&joined.room) else { return };
+        // The answer for a room that was left and joined again in between.
+        if request != 0 && room.feed != Feed::Resuming(request) {
+            return;
+        }
+        let position = convert::position(joined.position);
+        let same = position.epoch == room.position.epoch;
+        if same && joined.recovered.unwrap_or(position.seq == room.position.seq) {
+            let page = page.unwrap_or_else(|| v1::Page { live: true, ..v1::Page::default() });
+            self.replay(id, page, position.seq);
+        } else {
+            self.reset(id, &position);
+        }
+    }
+
+    fn room_page(&mut self, page: v1::Page) {
+        let Some((id, room)) = self.rooms.by_name(&page.room) else { return };
+        if room.feed == Feed::Paging {
+            self.replay(id, page, 0);
+        }
+    }
+
+    /// History no longer has what a room's sessions have missed.
+    fn place_lost(&mut self, v1::LinkJoined { joined, .. }: v1::LinkJoined) {
+        let Some(joined) = joined else { return };
+        if let Some(id) = self.rooms.id(&joined.room) {
+            self.reset(id, &convert::position(joined.position));
+        }
+    }
+
+    /// Passes on what a room's sessions have missed. The page that reaches the top ends at `top`, if it says so.
+    fn replay(&mut self, id: RoomId, page: v1::Page, top: u64) {
+        for event in page.events {
+            let Some(room) = self.rooms.get(id) else { return };
+            if event.seq > room.position.seq {
+                self.release(id, Some(event.seq));
+                self.broadcast(id, event, None);
+            }
+        }
+        let Some(room) = self.rooms.get_mut(id) else { return };
+        if page.live {
+            room.position.seq = room.position.seq.max(top);
+            room.feed = Feed::Live;
+            self.release(id, None);
+        } else {
+            room.feed = Feed::Paging;
+            self.out.frames.push_back(convert::pull(None, 0, &room.name, &room.position));
+        }
+    }
+
+    /// A room's sessions have lost their place: they go on from here.
+    fn reset(&mut self, id: RoomId, position: &Position) {
+        let Some(room) = self.rooms.get_mut(id) else { return };
+        room.feed = Feed::Live;
+        // Events behind these answers are lost too: their sessions are among those that are told.
+        self.release(id, None);
+        let Some(room) = self.rooms.get_mut(id) else { return };
+        room.position = position.clone();
+        for shard in room.shards() {
+            self.out.post_to(shard, Post::Reset { room: id, position: position.clone() });
+        }
+    }
+}
+
+/// Behind which event an answer lets a session into the room's feed; none if it does not yet, or is not the session's.
+fn seam<'a>(frame: &'a CoreFrame, member: Option<&'a Member>) -> Option<(Option<&'a str>, u64)> {
+    match frame.frame.as_ref()? {
+        Frame::Joined(v1::LinkJoined { joined, page }) if page.as_ref().is_some_and(|page| page.live) => {
+            let position = joined.as_ref()?.position.as_ref()?;
+            Some((Some(&position.epoch), position.seq))
+        }
+        Frame::Page(page) if page.live => {
+            let after = member?.pull.as_ref()?.after.seq;
+            Some((None, page.events.last().map_or(after, |event| event.seq)))
+        }
+        _ => None,
+    }
+}

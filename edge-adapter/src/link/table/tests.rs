@@ -1,0 +1,396 @@
+//! Stories about the table: what a core says goes in, what shards are told and the core is asked comes out.
+mod reattach;
+
+use super::*;
+use crate::wire::event::Kind;
+use bytes::Bytes;
+use hearth_proto::v1::{CoreFrame, core_frame::Frame as FromCore, edge_frame::Frame};
+
+const SHARDS: usize = 2;
+
+struct Story {
+    table: Table,
+    now: Instant,
+}
+
+impl Story {
+    /// A table with a core.
+    fn attached() -> Self {
+        let mut story = Self::detached();
+        story.table.attach();
+        story
+    }
+
+    fn detached() -> Self {
+        let now = Instant::now();
+        Self { table: Table::new(now, SHARDS, LinkMetrics::default()), now }
+    }
+
+    fn ask(&mut self, request: Request) {
+        self.table.request(self.now, request);
+    }
+
+    fn core(&mut self, session: Option<SessionKey>, request: u64, frame: FromCore) {
+        let session = session.map_or(0, SessionKey::number);
+        self.table.answer(self.now, CoreFrame { session, request, frame: Some(frame) });
+    }
+
+    /// What the core was sent since, with the number of each.
+    fn sent(&mut self) -> Vec<(u64, Frame)> {
+        self.table.out.frames.drain(..).filter_map(|frame| Some((frame.request, frame.frame?))).collect()
+    }
+
+    /// What a shard was told since.
+    fn told(&mut self, shard: usize) -> Vec<String> {
+        self.table.out.posts[shard].drain(..).map(|post| short(&post)).collect()
+    }
+
+    fn lose_core(&mut self) {
+        self.table.detach(self.now);
+    }
+
+    /// A session that is let in.
+    fn open(&mut self, key: SessionKey) {
+        self.ask(Request::Open { session: key, id: id_of(key), dev_user: None });
+        self.core(Some(key), 0, FromCore::Opened(v1::Opened { user: "ann".into() }));
+        self.table.out.frames.clear();
+        self.told(key.shard());
+    }
+
+    /// The number under which the core was asked.
+    fn join(&mut self, key: SessionKey, id: &str) -> u64 {
+        self.ask(Request::Join {
+            session: key,
+            id: Some(id.into()),
+            room: "r".into(),
+            since: None,
+            history: 0,
+            echo: true,
+        });
+        self.table.last_number
+    }
+
+    /// A session that is live in the room.
+    fn member(&mut self, key: SessionKey, seq: u64) {
+        self.open(key);
+        let number = self.join(key, "j");
+        self.core(Some(key), number, joined(seq, &[], true));
+        self.table.out.frames.clear();
+        self.told(key.shard());
+    }
+
+    fn publish(&mut self, key: SessionKey, id: Option<&str>, kind: Kind) -> u64 {
+        let payload = Bytes::from_static(b"{}");
+        self.ask(Request::Publish { session: key, id: id.map(Into::into), room: "r".into(), kind, payload });
+        self.table.last_number
+    }
+}
+
+fn ann() -> SessionKey {
+    SessionKey::new(0, 0, 1)
+}
+
+fn bob() -> SessionKey {
+    SessionKey::new(1, 7, 1)
+}
+
+fn id_of(key: SessionKey) -> Arc<str> {
+    format!("id-{key:?}").into()
+}
+
+fn at(epoch: &str, seq: u64) -> v1::Position {
+    v1::Position { epoch: epoch.into(), seq }
+}
+
+fn event(seq: u64) -> v1::Event {
+    v1::Event { room: "r".into(), kind: v1::EventKind::Text.into(), seq, ..v1::Event::default() }
+}
+
+fn live(seq: u64) -> FromCore {
+    FromCore::Event(v1::RoomEvent { event: Some(event(seq)), session: String::new() })
+}
+
+fn page(seqs: &[u64], live: bool) -> v1::Page {
+    v1::Page { room: "r".into(), events: seqs.iter().map(|seq| event(*seq)).collect(), live }
+}
+
+fn joined(seq: u64, seqs: &[u64], live: bool) -> FromCore {
+    let joined = v1::Joined { room: "r".into(), position: Some(at("e1", seq)), ..v1::Joined::default() };
+    FromCore::Joined(v1::LinkJoined { joined: Some(joined), page: Some(page(seqs, live)) })
+}
+
+fn resumed(epoch: &str, seq: u64, recovered: bool, page: v1::Page) -> FromCore {
+    let position = Some(at(epoch, seq));
+    let joined = v1::Joined { room: "r".into(), position, recovered: Some(recovered), replayed: 0 };
+    FromCore::Resumed(v1::Resumed { joined: Some(joined), page: Some(page) })
+}
+
+fn ack(epoch: &str, seq: u64) -> FromCore {
+    FromCore::Ack(v1::Ack { room: "r".into(), position: Some(at(epoch, seq)), duplicate: false })
+}
+
+fn error(code: i32) -> FromCore {
+    FromCore::Error(v1::Error { code, message: "no".into(), room: "r".into(), retry_after_ms: 0 })
+}
+
+fn seqs(events: &[Arc<SharedEvent>]) -> Vec<u64> {
+    events.iter().map(|event| event.event.seq).collect()
+}
+
+/// A post in a line; the session is left out.
+fn short(post: &Post) -> String {
+    match post {
+        Post::Opened { user, .. } => format!("opened {user}"),
+        Post::Refused { failure, .. } => format!("refused {}", failure.code.name()),
+        Post::Joined { id, position, recovered, page, live, echo, .. } => {
+            let (id, seq, page) = (id.as_deref().unwrap_or("-"), position.seq, seqs(page));
+            let recovered = recovered.map_or(String::new(), |recovered| format!(" recovered={recovered}"));
+            let live = if *live { "live" } else { "paging" };
+            let echo = if *echo { "" } else { " no echo" };
+            format!("joined {id} at {seq} {page:?} {live}{recovered}{echo}")
+        }
+        Post::StillJoined { id, position, .. } => {
+            format!("still {} at {}", id.as_deref().unwrap_or("-"), position.seq)
+        }
+        Post::JoinFailed { id, failure, .. } => {
+            format!("no join {} {}", id.as_deref().unwrap_or("-"), failure.code.name())
+        }
+        Post::Page { events, live, .. } => {
+            format!("page {:?} {}", seqs(events), if *live { "live" } else { "paging" })
+        }
+        Post::Left { asked, .. } => match asked {
+            Some(id) => format!("left {}", id.as_deref().unwrap_or("-")),
+            None => "put out".into(),
+        },
+        Post::Ack { id, seq, .. } => format!("ack {id} {seq:?}"),
+        Post::Failed { id, failure, .. } => {
+            format!("failed {} {}", id.as_deref().unwrap_or("-"), failure.code.name())
+        }
+        Post::History { id, events, .. } => {
+            format!("history {} {:?}", id.as_deref().unwrap_or("-"), seqs(events))
+        }
+        Post::Event { event, origin, .. } => {
+            format!(
+                "event {}{}",
+                event.event.seq,
+                origin.map_or(String::new(), |origin| format!(" by {origin:?}"))
+            )
+        }
+        Post::Reset { position, .. } => format!("reset {}/{}", position.epoch, position.seq),
+    }
+}
+
+#[test]
+fn an_event_goes_once_to_each_shard_with_members_and_its_origin_only_to_its_own() {
+    let mut story = Story::attached();
+    story.member(ann(), 3);
+    story.member(bob(), 3);
+    let said = v1::RoomEvent { event: Some(event(4)), session: id_of(bob()).to_string() };
+    story.core(None, 0, FromCore::Event(said));
+    assert_eq!(story.told(0), ["event 4"]);
+    assert_eq!(story.told(1), ["event 4 by 1/7.1"]);
+    story.ask(Request::Close { session: bob() });
+    assert!(matches!(story.sent()[..], [(0, Frame::Close(_))]));
+    story.core(None, 0, live(5));
+    assert_eq!((story.told(0), story.told(1)), (vec!["event 5".into()], vec![]));
+}
+
+#[test]
+fn a_seq_never_comes_twice_and_a_hole_is_filled_before_anything_behind_it() {
+    let mut story = Story::attached();
+    story.member(ann(), 3);
+    story.core(None, 0, live(4));
+    story.core(None, 0, live(4));
+    story.core(None, 0, live(7));
+    story.core(None, 0, live(8));
+    assert_eq!(story.told(0), ["event 4"]);
+    let sent = story.sent();
+    assert!(matches!(&sent[..], [(0, Frame::Pull(pull))] if pull.after == Some(at("e1", 4))), "{sent:?}");
+    // Not now; such an answer names no room.
+    let error = v1::Error { code: 14, ..v1::Error::default() };
+    story.core(None, 0, FromCore::Error(error));
+    story.table.due(story.now + REPLAY_RETRY);
+    assert_eq!(story.sent(), sent);
+    story.core(None, 0, FromCore::Page(page(&[5, 6, 7, 8], true)));
+    story.core(None, 0, live(9));
+    assert_eq!(story.told(0), ["event 5", "event 6", "event 7", "event 8", "event 9"]);
+}
+
+#[test]
+fn a_session_that_closes_before_its_joined_comes_leaves_no_member_behind() {
+    let mut story = Story::attached();
+    story.open(ann());
+    let number = story.join(ann(), "j");
+    story.ask(Request::Close { session: ann() });
+    story.core(Some(ann()), number, joined(3, &[], true));
+    story.core(None, 0, live(4));
+    assert_eq!(story.told(0), Vec::<String>::new());
+    assert_eq!((story.table.rooms.len(), story.table.pending(), story.table.sessions.len()), (0, 0, 0));
+}
+
+#[test]
+fn a_rooms_number_is_free_only_after_all_have_left() {
+    let mut story = Story::attached();
+    story.member(ann(), 0);
+    story.member(bob(), 0);
+    story.ask(Request::Leave { session: ann(), id: Some("l".into()), room: "r".into() });
+    let number = story.table.last_number;
+    assert_eq!(story.table.rooms.len(), 1);
+    story.core(Some(ann()), number, FromCore::Ack(v1::Ack { room: "r".into(), ..v1::Ack::default() }));
+    assert_eq!(story.told(0), ["left l"]);
+    story.core(Some(bob()), 0, FromCore::Left(v1::Left { room: "r".into() }));
+    assert_eq!(story.told(1), ["put out"]);
+    assert_eq!(story.table.rooms.len(), 0);
+    story.core(Some(bob()), 0, FromCore::Left(v1::Left { room: "r".into() }));
+    assert_eq!(story.told(1), Vec::<String>::new());
+}
+
+#[test]
+fn joining_again_says_where_the_room_is_and_an_unasked_joined_keeps_the_echo() {
+    let mut story = Story::attached();
+    story.open(ann());
+    let join = |id: &str| Request::Join {
+        session: ann(),
+        id: Some(id.into()),
+        room: "r".into(),
+        since: None,
+        history: 0,
+        echo: false,
+    };
+    story.ask(join("a"));
+    let number = story.table.last_number;
+    story.core(Some(ann()), number, joined(3, &[2, 3], true));
+    story.ask(join("b"));
+    let number = story.table.last_number;
+    story.core(Some(ann()), number, joined(3, &[], true));
+    story.core(Some(ann()), 0, joined(3, &[], true));
+    assert_eq!(
+        story.told(0),
+        ["joined a at 3 [2, 3] live no echo", "still b at 3", "joined - at 3 [] live no echo"]
+    );
+    story.ask(join("c"));
+    let number = story.table.last_number;
+    story.core(Some(ann()), number, error(7));
+    assert_eq!(story.told(0), ["no join c permission_denied"]);
+}
+
+#[test]
+fn a_long_replay_is_pulled_and_its_last_page_is_the_seam() {
+    let mut story = Story::attached();
+    story.open(ann());
+    let number = story.join(ann(), "j");
+    story.core(Some(ann()), number, joined(5, &[1, 2], false));
+    let after = Position { epoch: "e1".into(), seq: 2 };
+    story.ask(Request::Pull { session: ann(), room: "r".into(), after });
+    let pull = story.table.last_number;
+    assert!(matches!(&story.sent()[..], [.., (number, Frame::Pull(_))] if *number == pull));
+    // Nobody is live, so the core owes this edge none of the events up to the top.
+    story.core(Some(ann()), pull, FromCore::Page(page(&[3, 4, 5, 6, 7], true)));
+    story.core(None, 0, live(8));
+    assert_eq!(story.told(0), ["joined j at 5 [1, 2] paging", "page [3, 4, 5, 6, 7] live", "event 8"]);
+    assert!(story.sent().is_empty());
+}
+
+#[test]
+fn unasked_a_room_may_begin_anew_and_a_session_may_be_put_out() {
+    let mut story = Story::attached();
+    story.member(ann(), 3);
+    story.core(None, 0, resumed("e2", 0, false, page(&[], true)));
+    story.core(None, 0, live(1));
+    story.core(Some(ann()), 0, FromCore::Refused(v1::Error { code: 7, ..v1::Error::default() }));
+    story.core(None, 0, live(2));
+    assert_eq!(story.told(0), ["reset e2/0", "event 1", "refused permission_denied"]);
+    assert_eq!((story.table.rooms.len(), story.table.sessions.len()), (0, 0));
+}
+
+#[test]
+fn a_joined_that_nobody_waits_for_is_undone() {
+    let mut story = Story::attached();
+    story.open(ann());
+    story.core(Some(ann()), 0, joined(3, &[], true));
+    assert!(matches!(&story.sent()[..], [(0, Frame::Leave(leave))] if leave.room == "r"));
+    assert_eq!((story.told(0), story.table.rooms.len()), (vec![], 0));
+}
+
+#[test]
+fn history_and_wrong_answers() {
+    let mut story = Story::attached();
+    story.open(ann());
+    let ask = Request::History {
+        session: ann(),
+        id: Some("h".into()),
+        room: "r".into(),
+        after: None,
+        before: None,
+        limit: 10,
+    };
+    story.ask(ask.clone());
+    let number = story.table.last_number;
+    let messages = vec![event(1), event(2)];
+    let page = v1::HistoryPage { room: "r".into(), position: Some(at("e1", 2)), messages, more: false };
+    // An answer under another session's name is nobody's.
+    story.core(Some(bob()), number, FromCore::History(page.clone()));
+    story.core(Some(ann()), number, FromCore::History(page));
+    story.ask(ask);
+    let number = story.table.last_number;
+    story.core(Some(ann()), number, ack("e1", 1));
+    assert_eq!(story.told(0), ["history h [1, 2]", "failed h internal"]);
+    assert_eq!(story.table.pending(), 0);
+}
+
+#[test]
+fn a_hole_that_history_cannot_fill_is_told_to_all() {
+    let mut story = Story::attached();
+    story.member(ann(), 3);
+    story.core(None, 0, live(9));
+    let place =
+        v1::Joined { room: "r".into(), position: Some(at("e1", 9)), recovered: Some(false), replayed: 0 };
+    story.core(
+        None,
+        0,
+        FromCore::Joined(v1::LinkJoined { joined: Some(place), page: Some(page(&[], true)) }),
+    );
+    story.core(None, 0, live(10));
+    assert_eq!(story.told(0), ["reset e1/9", "event 10"]);
+}
+
+#[test]
+fn a_signal_without_an_id_is_never_waited_for() {
+    let mut story = Story::attached();
+    story.member(ann(), 3);
+    story.publish(ann(), None, Kind::Signal);
+    assert!(matches!(&story.sent()[..], [(0, Frame::Publish(_))]));
+    story.lose_core();
+    story.publish(ann(), None, Kind::Typing);
+    assert_eq!((story.told(0), story.table.pending()), (vec![], 0));
+}
+
+#[test]
+fn a_replay_that_can_never_go_on_puts_its_session_out() {
+    let mut story = Story::attached();
+    story.open(ann());
+    let number = story.join(ann(), "j");
+    story.core(Some(ann()), number, joined(5, &[1], false));
+    let after = Position { epoch: "e1".into(), seq: 1 };
+    story.ask(Request::Pull { session: ann(), room: "r".into(), after });
+    story.told(0);
+    story.sent();
+    story.core(Some(ann()), story.table.last_number, error(7));
+    assert_eq!(story.told(0), ["put out"]);
+    assert!(matches!(&story.sent()[..], [(0, Frame::Leave(_))]));
+}
+
+#[test]
+fn commands_that_do_not_fit_are_refused_and_sessions_still_come_and_go() {
+    let mut story = Story::detached();
+    story.ask(Request::Open { session: ann(), id: id_of(ann()), dev_user: None });
+    let payload = Bytes::from(vec![b' '; 1024 * 1024]);
+    for _ in 0..20 {
+        let (id, payload) = (Some("p".into()), payload.clone());
+        story.ask(Request::Publish { session: ann(), id, room: "r".into(), kind: Kind::Text, payload });
+    }
+    assert_eq!(story.told(0), vec!["failed p resource_exhausted"; 4]);
+    story.ask(Request::Open { session: bob(), id: id_of(bob()), dev_user: None });
+    story.ask(Request::Close { session: ann() });
+    assert_eq!((story.table.pending(), story.told(1)), (1, vec![]));
+}
