@@ -1,0 +1,64 @@
+//! Plain HTTP/1.1, one request a connection.
+use crate::within;
+use std::{io, net::SocketAddr};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// What a server answered.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// The status.
+    pub status: u16,
+    /// The head, in lower case, status line included.
+    pub head: String,
+    /// The body.
+    pub body: String,
+}
+
+impl Response {
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(':'));
+        lines.filter(|(key, _)| *key == name).map(|(_, value)| value.trim()).next()
+    }
+}
+
+/// `GET`, with more header lines where wanted.
+pub async fn get(http: SocketAddr, target: &str, headers: &[&str]) -> Response {
+    ask(http, "GET", target, headers).await.unwrap_or_else(|error| panic!("GET {target}: {error}"))
+}
+
+/// Any method; the error is that nobody answers.
+pub async fn ask(http: SocketAddr, method: &str, target: &str, headers: &[&str]) -> io::Result<Response> {
+    let mut request = format!("{method} {target} HTTP/1.1\r\nHost: {http}\r\n");
+    if !headers.iter().any(|line| line.to_ascii_lowercase().starts_with("connection:")) {
+        request.push_str("Connection: close\r\n");
+    }
+    for line in headers {
+        request.push_str(line);
+        request.push_str("\r\n");
+    }
+    request.push_str("\r\n");
+    let whole = within("an HTTP answer", async {
+        let mut stream = TcpStream::connect(http).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut whole = Vec::new();
+        stream.read_to_end(&mut whole).await?;
+        io::Result::Ok(whole)
+    })
+    .await?;
+    let whole = String::from_utf8_lossy(&whole);
+    let Some((head, body)) = whole.split_once("\r\n\r\n") else {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("no head: {whole:?}")));
+    };
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
+    Ok(Response { status, head: head.to_ascii_lowercase(), body: body.to_owned() })
+}
+
+/// The value of a metric in what `/metrics` printed; labels and all, as it stands there.
+pub fn metric(body: &str, name: &str) -> Option<f64> {
+    let line = body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    line.split(' ').next()?.parse().ok()
+}

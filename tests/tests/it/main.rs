@@ -1,0 +1,18 @@
+//! Hearth, end to end: real processes, real sockets, one test a story. Numbers in the comments are those of the project's
+//! list of scenarios, behaviours that others learnt the hard way.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+mod drain;
+mod exchange;
+mod faults;
+mod grpc;
+mod grpcurl;
+mod history;
+mod limits;
+mod link;
+mod malformed;
+mod order;
+mod pages;
+mod protocol;
+mod recovery;
+mod storm;
