@@ -72,9 +72,7 @@ impl Raw {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let byte = within("the head of the answer", stream.read_u8()).await;
-            head.push(
-                byte.unwrap_or_else(|error| panic!("{error} after {:?}", String::from_utf8_lossy(&head))),
-            );
+            head.push(byte.unwrap_or_else(|error| panic!("{error} after {:?}", String::from_utf8_lossy(&head))));
         }
         let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
         assert!(head.starts_with("http/1.1 101 "), "{head}");
@@ -134,10 +132,7 @@ impl Raw {
             length => usize::from(length),
         };
         assert_eq!(first & 0x70, 0, "reserved bits are set");
-        assert!(
-            length < 1 << 24,
-            "a frame of {length} bytes: a server does not mask, and sends nothing so large"
-        );
+        assert!(length < 1 << 24, "a frame of {length} bytes: a server does not mask, and sends nothing so large");
         let mut payload = vec![0; length];
         self.stream.read_exact(&mut payload).await?;
         Ok(Frame { opcode: first & 0x0f, payload })
