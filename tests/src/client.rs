@@ -42,7 +42,11 @@ impl Client {
     pub async fn connect(http: SocketAddr, target: &str) -> Client {
         let mut client = Self::open(http, target).await;
         let welcome = client.next().await;
-        assert_eq!((&welcome["type"], &welcome["data"]["event"]), (&json!("system"), &json!("welcome")), "{welcome}");
+        assert_eq!(
+            (&welcome["type"], &welcome["data"]["event"]),
+            (&json!("system"), &json!("welcome")),
+            "{welcome}"
+        );
         client.session = welcome["data"]["session"].as_str().expect("a session").to_owned();
         client.user = welcome["data"]["user"].as_str().expect("a user").to_owned();
         client
@@ -110,10 +114,12 @@ impl Client {
                 panic!("{}: nothing came within {PATIENCE:?}\n{}", self.user, self.went_by());
             };
             let incoming = match message {
-                Some(Ok(Message::Text(text))) => {
-                    Incoming::Frame(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}")))
+                Some(Ok(Message::Text(text))) => Incoming::Frame(
+                    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}")),
+                ),
+                Some(Ok(Message::Close(Some(close)))) => {
+                    Incoming::Closed(close.code.into(), close.reason.to_string())
                 }
-                Some(Ok(Message::Close(Some(close)))) => Incoming::Closed(close.code.into(), close.reason.to_string()),
                 Some(Ok(Message::Close(None))) => Incoming::Closed(1005, String::new()),
                 Some(Ok(Message::Binary(bytes))) => panic!("a binary frame of {} bytes", bytes.len()),
                 Some(Ok(_)) => continue,
@@ -130,7 +136,11 @@ impl Client {
     }
 
     fn went_by(&self) -> String {
-        format!("what {} saw last:\n  {}", self.user, self.shown.iter().cloned().collect::<Vec<_>>().join("\n  "))
+        format!(
+            "what {} saw last:\n  {}",
+            self.user,
+            self.shown.iter().cloned().collect::<Vec<_>>().join("\n  ")
+        )
     }
 
     /// The next frame.
@@ -191,8 +201,13 @@ impl Client {
     /// Joins a room with this data, and gives the data of `joined`.
     #[allow(clippy::needless_pass_by_value, reason = "`join(room, json!(…))` reads better")]
     pub async fn join(&mut self, room: &str, data: Value) -> Value {
-        let answer = self.ask(json!({"type": "join", "id": format!("join {room}"), "room": room, "data": data})).await;
-        assert_eq!((&answer["type"], &answer["data"]["event"]), (&json!("system"), &json!("joined")), "{answer}");
+        let answer =
+            self.ask(json!({"type": "join", "id": format!("join {room}"), "room": room, "data": data})).await;
+        assert_eq!(
+            (&answer["type"], &answer["data"]["event"]),
+            (&json!("system"), &json!("joined")),
+            "{answer}"
+        );
         assert_eq!(answer["room"], room, "{answer}");
         answer["data"].clone()
     }

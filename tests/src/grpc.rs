@@ -1,9 +1,10 @@
 //! A service's side: typed calls, and a `Connect` stream as a session with questions and answers.
 use crate::{PATIENCE, within};
 use hearth_proto::v1::{
-    Ack, ConnectRequest, ConnectResponse, Event, EventKind, Join, Joined, ListMessagesRequest, ListRoomsRequest, Payload,
-    Position, Publish, PublishRequest, Room, WatchRequest, WatchResponse, Welcome, connect_request::Command,
-    connect_response::Frame, payload::Data, room_service_client::RoomServiceClient, watch_response,
+    Ack, ConnectRequest, ConnectResponse, Event, EventKind, Join, Joined, ListMessagesRequest,
+    ListRoomsRequest, Payload, Position, Publish, PublishRequest, Room, WatchRequest, WatchResponse, Welcome,
+    connect_request::Command, connect_response::Frame, payload::Data, room_service_client::RoomServiceClient,
+    watch_response,
 };
 use std::{collections::VecDeque, net::SocketAddr};
 use tokio::{sync::mpsc, time::timeout};
@@ -54,7 +55,8 @@ pub async fn history(rooms: &mut RoomServiceClient<Channel>, room: &str) -> Vec<
 /// What a core knows of a room, if it knows it.
 pub async fn room(rooms: &mut RoomServiceClient<Channel>, name: &str) -> Option<Room> {
     let request = ListRoomsRequest { prefix: name.to_owned(), ..Default::default() };
-    let listed = within("an answer to ListRooms", rooms.list_rooms(request)).await.unwrap().into_inner().rooms;
+    let listed =
+        within("an answer to ListRooms", rooms.list_rooms(request)).await.unwrap().into_inner().rooms;
     listed.into_iter().find(|room| room.name == name)
 }
 
@@ -86,7 +88,8 @@ impl Session {
         let (commands, stream) = mpsc::channel(COMMANDS);
         let request = as_user(user, ReceiverStream::new(stream));
         let responses = within("an answer to Connect", rooms.connect(request)).await.unwrap().into_inner();
-        let mut session = Session { commands, responses, inbox: VecDeque::new(), welcome: Welcome::default() };
+        let mut session =
+            Session { commands, responses, inbox: VecDeque::new(), welcome: Welcome::default() };
         match session.next().await {
             Frame::Welcome(welcome) => session.welcome = welcome,
             other => panic!("{other:?} instead of welcome"),

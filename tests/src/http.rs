@@ -33,9 +33,6 @@ pub async fn get(http: SocketAddr, target: &str, headers: &[&str]) -> Response {
 /// Any method; the error is that nobody answers.
 pub async fn ask(http: SocketAddr, method: &str, target: &str, headers: &[&str]) -> io::Result<Response> {
     let mut request = format!("{method} {target} HTTP/1.1\r\nHost: {http}\r\n");
-    if !headers.iter().any(|line| line.to_ascii_lowercase().starts_with("connection:")) {
-        request.push_str("Connection: close\r\n");
-    }
     for line in headers {
         request.push_str(line);
         request.push_str("\r\n");
@@ -45,7 +42,7 @@ pub async fn ask(http: SocketAddr, method: &str, target: &str, headers: &[&str])
         let mut stream = TcpStream::connect(http).await?;
         stream.write_all(request.as_bytes()).await?;
         let mut whole = Vec::new();
-        stream.read_to_end(&mut whole).await?;
+        while !is_whole(&whole) && stream.read_buf(&mut whole).await? > 0 {}
         io::Result::Ok(whole)
     })
     .await?;
@@ -55,6 +52,15 @@ pub async fn ask(http: SocketAddr, method: &str, target: &str, headers: &[&str])
     };
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
     Ok(Response { status, head: head.to_ascii_lowercase(), body: body.to_owned() })
+}
+
+/// Whether all that the head promises is there; without a length the end of the stream is the end.
+fn is_whole(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let head = head.to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    length.and_then(|length| length.trim().parse().ok()).is_some_and(|length: usize| body.len() >= length)
 }
 
 /// The value of a metric in what `/metrics` printed; labels and all, as it stands there.

@@ -31,7 +31,8 @@ impl Observer {
             (Some("text" | "system"), Some(seq)) => self.event(&room, seq, text(&frame["id"])),
             (Some("system"), None) if frame["data"]["event"] == "joined" => {
                 let data = &frame["data"];
-                let number = |name: &str| data[name].as_u64().unwrap_or_else(|| panic!("no {name} in {frame}"));
+                let number =
+                    |name: &str| data[name].as_u64().unwrap_or_else(|| panic!("no {name} in {frame}"));
                 let recovered = data.get("recovered").map(|it| it.as_bool().expect("recovered is a bool"));
                 self.joined(&room, &text(&data["epoch"]), number("seq"), recovered, number("replayed"));
             }
@@ -54,11 +55,15 @@ impl Observer {
 
     fn joined(&mut self, room: &str, epoch: &str, seq: u64, recovered: Option<bool>, replayed: u64) {
         let name = &self.name;
-        let start = seq.checked_sub(replayed).unwrap_or_else(|| panic!("{name}: {replayed} replayed of {seq}"));
+        let start =
+            seq.checked_sub(replayed).unwrap_or_else(|| panic!("{name}: {replayed} replayed of {seq}"));
         if let Some(track) = self.rooms.get_mut(room) {
             if recovered == Some(true) {
                 assert_eq!(track.epoch, epoch, "{name}: recovered in another epoch");
-                assert_eq!(track.last, start, "{name}: the replay does not go on from what was seen in {room}");
+                assert_eq!(
+                    track.last, start,
+                    "{name}: the replay does not go on from what was seen in {room}"
+                );
                 return;
             }
             if track.epoch == epoch && recovered.is_none() {
@@ -71,7 +76,8 @@ impl Observer {
 
     fn event(&mut self, room: &str, seq: u64, id: String) {
         let name = &self.name;
-        let track = self.rooms.get_mut(room).unwrap_or_else(|| panic!("{name}: an event of {room} before joined"));
+        let track =
+            self.rooms.get_mut(room).unwrap_or_else(|| panic!("{name}: an event of {room} before joined"));
         assert_eq!(seq, track.last + 1, "{name}: seq in {room}, {id:?} after {:?}", track.ids.last());
         track.last = seq;
         track.ids.push(id);
@@ -127,7 +133,10 @@ mod tests {
 
     #[test]
     fn what_is_right_passes() {
-        assert_eq!(watch(&[joined(3, Some(true), 2), text(2), text(3), text(4), joined(5, Some(true), 1), text(5)]), 5);
+        assert_eq!(
+            watch(&[joined(3, Some(true), 2), text(2), text(3), text(4), joined(5, Some(true), 1), text(5)]),
+            5
+        );
         assert_eq!(watch(&[joined(3, None, 0), text(4), joined(9, Some(false), 0), text(10)]), 10);
     }
 

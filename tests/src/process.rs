@@ -73,7 +73,8 @@ impl Hearth {
         let complete = |now: &Addresses| {
             (role == "core" || now.http.is_some()) && (role == "edge" || now.grpc.is_some())
         };
-        let listening = within("the line that says where it listens", self.addresses.wait_for(complete)).await;
+        let listening =
+            within("the line that says where it listens", self.addresses.wait_for(complete)).await;
         let ended = listening.is_err();
         drop(listening);
         assert!(!ended, "hearth {role} {:?} ended at its start:\n{}", self.flags, self.said());
@@ -160,7 +161,8 @@ pub fn binary() -> PathBuf {
         return named.into();
     }
     let tests = env::current_exe().expect("a process knows its program");
-    let built = tests.parent().and_then(|deps| deps.parent()).expect("tests lie in target/…/deps").join("hearth");
+    let built =
+        tests.parent().and_then(|deps| deps.parent()).expect("tests lie in target/…/deps").join("hearth");
     assert!(built.exists(), "{} is missing: run `cargo build -p hearth`, or set HEARTH_BIN", built.display());
     built
 }
@@ -192,8 +194,12 @@ fn spawn(role: &str, flags: &[String]) -> (Child, watch::Receiver<Addresses>, Ar
             keep(&kept, format!("{line}\n").as_bytes());
             let last = line.rsplit(' ').next().unwrap_or_default();
             match line.split_once(" listening on ").map(|(door, _)| door) {
-                Some("http") => found.send_modify(|now| now.http = last.trim_start_matches("http://").parse().ok()),
-                Some("grpc") => found.send_modify(|now| now.grpc = last.trim_start_matches("http://").parse().ok()),
+                Some("http") => {
+                    found.send_modify(|now| now.http = last.trim_start_matches("http://").parse().ok())
+                }
+                Some("grpc") => {
+                    found.send_modify(|now| now.grpc = last.trim_start_matches("http://").parse().ok())
+                }
                 _ => {}
             }
         }

@@ -107,7 +107,12 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, state: watch::Sender<State>, accepted: Arc<AtomicUsize>) {
+async fn accept(
+    listener: TcpListener,
+    target: SocketAddr,
+    state: watch::Sender<State>,
+    accepted: Arc<AtomicUsize>,
+) {
     while let Ok((client, _)) = listener.accept().await {
         accepted.fetch_add(1, Ordering::Relaxed);
         let now = *state.borrow();
@@ -119,11 +124,15 @@ async fn accept(listener: TcpListener, target: SocketAddr, state: watch::Sender<
             // A target that is away is seen as a connection that ends at once.
             let Ok(server) = TcpStream::connect(target).await else { return };
             let (Ok(()), Ok(())) = (client.set_nodelay(true), server.set_nodelay(true)) else { return };
-            let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+            let ((from_client, to_client), (from_server, to_server)) =
+                (client.into_split(), server.into_split());
+            let others = (state.clone(), state.clone());
             tokio::select! {
-                () = pipe(from_client, to_server, Direction::Up, None, state.clone()) => {}
-                () = pipe(from_server, to_client, Direction::Down, now.cut_after, state.clone()) => {}
+                // What was held back must be lost when it is cut, even if it is let through in the same moment.
+                biased;
                 _ = state.wait_for(|state| state.cut > now.cut) => {}
+                () = pipe(from_client, to_server, Direction::Up, None, others.0) => {}
+                () = pipe(from_server, to_client, Direction::Down, now.cut_after, others.1) => {}
             }
         });
     }

@@ -72,7 +72,9 @@ impl Raw {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let byte = within("the head of the answer", stream.read_u8()).await;
-            head.push(byte.unwrap_or_else(|error| panic!("{error} after {:?}", String::from_utf8_lossy(&head))));
+            head.push(
+                byte.unwrap_or_else(|error| panic!("{error} after {:?}", String::from_utf8_lossy(&head))),
+            );
         }
         let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
         assert!(head.starts_with("http/1.1 101 "), "{head}");
@@ -111,6 +113,12 @@ impl Raw {
         let _ = within("room to send", self.stream.write_all(bytes)).await;
     }
 
+    /// Sends nothing more: the server sees the end of the stream.
+    pub async fn finish(&mut self) {
+        // It may have gone already.
+        let _ = self.stream.shutdown().await;
+    }
+
     /// Sends a whole text message.
     pub async fn send_text(&mut self, text: &str) {
         self.send(&Self::frame(0x80 | TEXT, text.as_bytes())).await;
@@ -118,10 +126,7 @@ impl Raw {
 
     /// The next frame; none at the end of the stream.
     pub async fn next(&mut self) -> Option<Frame> {
-        match within("a frame", self.read()).await {
-            Ok(frame) => Some(frame),
-            Err(_) => None,
-        }
+        within("a frame", self.read()).await.ok()
     }
 
     async fn read(&mut self) -> io::Result<Frame> {
@@ -132,7 +137,10 @@ impl Raw {
             length => usize::from(length),
         };
         assert_eq!(first & 0x70, 0, "reserved bits are set");
-        assert!(length < 1 << 24, "a frame of {length} bytes: a server does not mask, and sends nothing so large");
+        assert!(
+            length < 1 << 24,
+            "a frame of {length} bytes: a server does not mask, and sends nothing so large"
+        );
         let mut payload = vec![0; length];
         self.stream.read_exact(&mut payload).await?;
         Ok(Frame { opcode: first & 0x0f, payload })

@@ -17,7 +17,11 @@ use std::{
 use tokio::{net::TcpStream, sync::mpsc, task::JoinSet};
 
 /// Publishes until the connection ends, and gives the ids that were acknowledged. Says how far it is.
-async fn publish_until_closed(http: SocketAddr, n: u64, progress: mpsc::Sender<()>) -> (Vec<String>, Vec<Value>) {
+async fn publish_until_closed(
+    http: SocketAddr,
+    n: u64,
+    progress: mpsc::Sender<()>,
+) -> (Vec<String>, Vec<Value>) {
     let mut client = Client::connect(http, &format!("/ws?user=p{n}")).await;
     let (mut acknowledged, mut others) = (Vec::new(), Vec::new());
     let mut sent = 0;
@@ -134,7 +138,8 @@ async fn a_drain_ends_in_time_whoever_stays() {
     let mut ann = Client::connect(hearth.http(), "/ws?user=ann").await;
     let filler = "x".repeat(10_000);
     for n in 0..300 {
-        ann.send(json!({"type": "text", "id": n.to_string(), "room": "room", "data": {"filler": filler}})).await;
+        ann.send(json!({"type": "text", "id": n.to_string(), "room": "room", "data": {"filler": filler}}))
+            .await;
     }
     assert_eq!(ann.answer("299").await["data"]["seq"], 300);
     let idle = TcpStream::connect(hearth.http()).await.unwrap();
@@ -181,7 +186,11 @@ async fn an_edge_outlives_its_cores_drain() {
     .await;
     core.restart().await;
     let joined = ann.find(|frame| frame["data"]["event"] == "joined").await;
-    assert_eq!((&joined["data"]["recovered"], &joined["data"]["seq"]), (&json!(false), &json!(0)), "{joined}");
+    assert_eq!(
+        (&joined["data"]["recovered"], &joined["data"]["seq"]),
+        (&json!(false), &json!(0)),
+        "{joined}"
+    );
     assert_ne!(joined["data"]["epoch"], first["epoch"]);
     eventually("an edge that is ready", async || {
         (http::get(edge.http(), "/readyz", &[]).await.status == 200).then_some(())

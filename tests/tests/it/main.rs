@@ -2,6 +2,7 @@
 //! list of scenarios, behaviours that others learnt the hard way.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod architecture;
 mod drain;
 mod exchange;
 mod faults;

@@ -1,5 +1,8 @@
-//! 29. Frames that mean nothing: each gets its exact error, and the connection lives.
-use hearth_proto::v1::{Join, Leave, ListMessagesRequest, PublishRequest, WatchRequest, connect_request::Command, connect_response};
+//! Frames that mean nothing: each gets its exact error, and the connection lives (scenario 29).
+use hearth_proto::v1::{
+    Join, Leave, ListMessagesRequest, PublishRequest, WatchRequest, connect_request::Command,
+    connect_response,
+};
 use hearth_tests::{
     client::Client,
     grpc::{self, Session},
@@ -18,7 +21,11 @@ const BAD: &str = "invalid_argument";
 async fn every_malformed_frame_gets_its_error() {
     let hearth = Hearth::serve(&[]).await;
     let (mut ann, _) = Client::enter(hearth.http(), "/ws/r?user=ann").await;
-    let deep = format!(r#"{{"type":"text","id":"1","room":"r","data":{{"a":{}{}}}}}"#, "[".repeat(63), "]".repeat(63));
+    let deep = format!(
+        r#"{{"type":"text","id":"1","room":"r","data":{{"a":{}{}}}}}"#,
+        "[".repeat(63),
+        "]".repeat(63)
+    );
     let very_deep = "[".repeat(60_000);
     let long_id = format!(r#"{{"type":"ping","id":"{}"}}"#, "é".repeat(257));
     let long_room = format!(r#"{{"type":"leave","id":"1","room":"{}"}}"#, "r".repeat(129));
@@ -73,7 +80,12 @@ async fn every_malformed_frame_gets_its_error() {
         (&long_room, BAD, Some("1"), None),
         // A room that is none of this session's.
         (r#"{"type":"leave","id":"1","room":"other"}"#, "failed_precondition", Some("1"), Some("other")),
-        (r#"{"type":"typing","id":"1","room":"other","data":{"active":true}}"#, "failed_precondition", Some("1"), Some("other")),
+        (
+            r#"{"type":"typing","id":"1","room":"other","data":{"active":true}}"#,
+            "failed_precondition",
+            Some("1"),
+            Some("other"),
+        ),
         // Data of a publish.
         (r#"{"type":"text","id":"1","room":"r"}"#, BAD, Some("1"), Some("r")),
         (r#"{"type":"text","room":"r"}"#, BAD, None, Some("r")),
@@ -93,10 +105,30 @@ async fn every_malformed_frame_gets_its_error() {
         (r#"{"type":"join","id":"1","room":"r","data":{"since":"c"}}"#, BAD, Some("1"), Some("r")),
         (r#"{"type":"join","id":"1","room":"r","data":{"since":{"seq":1}}}"#, BAD, Some("1"), Some("r")),
         (r#"{"type":"join","id":"1","room":"r","data":{"since":{"epoch":"e"}}}"#, BAD, Some("1"), Some("r")),
-        (r#"{"type":"join","id":"1","room":"r","data":{"since":{"epoch":1,"seq":1}}}"#, BAD, Some("1"), Some("r")),
-        (r#"{"type":"join","id":"1","room":"r","data":{"since":{"epoch":"e","seq":-1}}}"#, BAD, Some("1"), Some("r")),
-        (r#"{"type":"join","id":"1","room":"r","data":{"since":{"epoch":"e","seq":1.5}}}"#, BAD, Some("1"), Some("r")),
-        (r#"{"type":"join","id":"1","room":"r","data":{"since":{"epoch":"e","seq":"1"}}}"#, BAD, Some("1"), Some("r")),
+        (
+            r#"{"type":"join","id":"1","room":"r","data":{"since":{"epoch":1,"seq":1}}}"#,
+            BAD,
+            Some("1"),
+            Some("r"),
+        ),
+        (
+            r#"{"type":"join","id":"1","room":"r","data":{"since":{"epoch":"e","seq":-1}}}"#,
+            BAD,
+            Some("1"),
+            Some("r"),
+        ),
+        (
+            r#"{"type":"join","id":"1","room":"r","data":{"since":{"epoch":"e","seq":1.5}}}"#,
+            BAD,
+            Some("1"),
+            Some("r"),
+        ),
+        (
+            r#"{"type":"join","id":"1","room":"r","data":{"since":{"epoch":"e","seq":"1"}}}"#,
+            BAD,
+            Some("1"),
+            Some("r"),
+        ),
         (r#"{"type":"join","id":"1","room":"r","data":{"history":-1}}"#, BAD, Some("1"), Some("r")),
         (r#"{"type":"join","id":"1","room":"r","data":{"history":1001}}"#, BAD, Some("1"), Some("r")),
         (r#"{"type":"join","id":"1","room":"r","data":{"history":"9"}}"#, BAD, Some("1"), Some("r")),
@@ -110,7 +142,12 @@ async fn every_malformed_frame_gets_its_error() {
         (r#"{"type":"history","id":"1","room":"r","data":{"limit":1001}}"#, BAD, Some("1"), Some("r")),
         (r#"{"type":"history","id":"1","room":"r","data":{"limit":"5"}}"#, BAD, Some("1"), Some("r")),
         (r#"{"type":"history","id":"1","room":"r","data":{"after":-1}}"#, BAD, Some("1"), Some("r")),
-        (r#"{"type":"history","id":"1","room":"r","data":{"before":18446744073709551616}}"#, BAD, Some("1"), Some("r")),
+        (
+            r#"{"type":"history","id":"1","room":"r","data":{"before":18446744073709551616}}"#,
+            BAD,
+            Some("1"),
+            Some("r"),
+        ),
         // A field twice, which two readers could take for two things.
         (r#"{"type":"ping","type":"text","id":"1"}"#, BAD, Some("1"), None),
         (r#"{"type":"text","id":"1","room":"r","data":{},"d\u0061ta":{}}"#, BAD, Some("1"), Some("r")),
@@ -120,10 +157,17 @@ async fn every_malformed_frame_gets_its_error() {
         ann.send_text(sent).await;
         let error = ann.next().await;
         let shown = sent.chars().take(120).collect::<String>();
-        assert_eq!((&error["type"], &error["data"]["code"]), (&json!("error"), &json!(code)), "{shown}: {error}");
+        assert_eq!(
+            (&error["type"], &error["data"]["code"]),
+            (&json!("error"), &json!(code)),
+            "{shown}: {error}"
+        );
         assert_eq!(error.get("id").and_then(Value::as_str), *id, "{shown}: {error}");
         assert_eq!(error.get("room").and_then(Value::as_str), *room, "{shown}: {error}");
-        assert!(error["data"]["message"].as_str().is_some_and(|message| !message.is_empty()), "{shown}: {error}");
+        assert!(
+            error["data"]["message"].as_str().is_some_and(|message| !message.is_empty()),
+            "{shown}: {error}"
+        );
     }
     assert_eq!(ann.publish("r", "after all that").await, 1, "nothing of it was published");
     assert_eq!(ann.next().await["seq"], 1, "and the session is still in its room");
@@ -139,7 +183,11 @@ async fn what_is_not_there_yet_is_an_error() {
         json!({"type": "auth", "id": "1", "data": {"token": "t"}}),
     ] {
         let answer = ann.ask(frame).await;
-        assert_eq!((&answer["type"], &answer["data"]["code"]), (&json!("error"), &json!("unimplemented")), "{answer}");
+        assert_eq!(
+            (&answer["type"], &answer["data"]["code"]),
+            (&json!("error"), &json!("unimplemented")),
+            "{answer}"
+        );
     }
 }
 
@@ -180,13 +228,23 @@ async fn bad_room_names_are_refused_everywhere_alike() {
         ] {
             let kind = frame["type"].clone();
             let error = ann.ask(frame).await;
-            assert_eq!((&error["type"], &error["data"]["code"]), (&json!("error"), &json!(BAD)), "{name:?} {kind}");
+            assert_eq!(
+                (&error["type"], &error["data"]["code"]),
+                (&json!("error"), &json!(BAD)),
+                "{name:?} {kind}"
+            );
         }
         let room = name.to_owned();
         let publish = PublishRequest { room: room.clone(), payload: grpc::json("{}"), ..Default::default() };
         let statuses = [
             ("Publish", rooms.publish(publish).await.err()),
-            ("ListMessages", rooms.list_messages(ListMessagesRequest { room: room.clone(), ..Default::default() }).await.err()),
+            (
+                "ListMessages",
+                rooms
+                    .list_messages(ListMessagesRequest { room: room.clone(), ..Default::default() })
+                    .await
+                    .err(),
+            ),
             ("Watch", watch(&mut rooms, &room).await),
         ];
         for (call, status) in statuses {
@@ -233,5 +291,8 @@ async fn bad_user_names_are_refused() {
         let mut refused = Client::open(hearth.http(), &format!("/ws?user={name}")).await;
         assert_eq!(refused.closed().await, (1008, "invalid_argument".into()), "{name:?}");
     }
-    assert_eq!(Client::connect(hearth.http(), &format!("/ws?user={}", "u".repeat(128))).await.user, "u".repeat(128));
+    assert_eq!(
+        Client::connect(hearth.http(), &format!("/ws?user={}", "u".repeat(128))).await.user,
+        "u".repeat(128)
+    );
 }

@@ -151,7 +151,8 @@ async fn racing_publishers(doors: Doors) {
     }
     // All are there before the first word, so that all see everything.
     let all = observers.len() as u64;
-    eventually("everybody's join", async || (grpc::sessions(&mut rooms, "race").await == all).then_some(())).await;
+    eventually("everybody's join", async || (grpc::sessions(&mut rooms, "race").await == all).then_some(()))
+        .await;
 
     let mut publishers = JoinSet::new();
     for publisher in 0..PUBLISHERS {
@@ -210,14 +211,21 @@ async fn a_join_in_the_middle_of_a_stream_has_no_seam() {
             let mut observer = Observer::new(format!("joiner {n}"));
             if n % 4 == 3 {
                 let (mut watch, joined) = Watch::start(grpc, "seam", Some(position(&epoch, 0))).await;
-                assert_eq!((joined.recovered, joined.replayed), (Some(true), joined.position.as_ref().unwrap().seq));
+                assert_eq!(
+                    (joined.recovered, joined.replayed),
+                    (Some(true), joined.position.as_ref().unwrap().seq)
+                );
                 observer.joined_by_grpc(&joined);
                 for _ in 0..joined.replayed + 20 {
                     observer.event_by_grpc(&watch.event().await);
                 }
                 return;
             }
-            let data = if n % 2 == 0 { json!({"since": {"epoch": epoch, "seq": 0}}) } else { json!({"history": 20}) };
+            let data = if n % 2 == 0 {
+                json!({"since": {"epoch": epoch, "seq": 0}})
+            } else {
+                json!({"history": 20})
+            };
             let mut client = Client::connect(http, &format!("/ws?user=j{n}")).await;
             client.send(json!({"type": "join", "room": "seam", "data": data})).await;
             let joined = client.next().await;

@@ -1,5 +1,5 @@
 //! Coming back: what is replayed, and what the server admits to have lost.
-use hearth_proto::v1::Position;
+use hearth_proto::v1::{ListRoomsRequest, Position};
 use hearth_tests::{
     client::Client,
     eventually,
@@ -84,7 +84,14 @@ impl Return<'_> {
     }
 
     /// Comes back through every door.
-    async fn expect(&self, row: &str, since: Position, cursor: Option<&str>, recovered: bool, replayed: std::ops::Range<u64>) {
+    async fn expect(
+        &self,
+        row: &str,
+        since: Position,
+        cursor: Option<&str>,
+        recovered: bool,
+        replayed: std::ops::Range<u64>,
+    ) {
         let expected: Outcome = (Some(recovered), replayed.end - replayed.start, replayed.collect());
         assert_eq!(self.by_join(&since).await, expected, "{row}: join");
         assert_eq!(self.by_connect(&since).await, expected, "{row}: gRPC Connect");
@@ -154,7 +161,10 @@ async fn positions_outlive_history() {
     let hearth = Hearth::serve(&["--history-ttl", "300ms"]).await;
     let (epoch, cursors) = ten_events(hearth.http(), "room").await;
     let mut rooms = grpc::rooms(hearth.grpc()).await;
-    eventually("the end of history", async || grpc::history(&mut rooms, "room").await.is_empty().then_some(())).await;
+    eventually("the end of history", async || {
+        grpc::history(&mut rooms, "room").await.is_empty().then_some(())
+    })
+    .await;
     let at = |seq| Position { epoch: epoch.clone(), seq };
     let back = Return { http: hearth.http(), grpc: hearth.grpc(), room: "room" };
     back.expect("expired, missed nothing", at(10), Some(&cursors[10]), true, 0..0).await;
@@ -179,20 +189,22 @@ async fn a_server_that_keeps_nothing_says_so() {
 #[tokio::test]
 async fn a_replay_larger_than_the_queue() {
     const KEPT: u64 = 1500;
-    let flags = ["--history-size", "1500", "--session-queue-bytes", "262144", "--rate-limit", "0"];
+    let flags = ["--history-size", "1500", "--session-queue-bytes", "524288", "--rate-limit", "0"];
     let hearth = Hearth::serve(&flags).await;
     let mut ann = Client::connect(hearth.http(), "/ws?user=ann").await;
     let first = ann.join("big", json!({"echo": false})).await;
     let since = json!({"epoch": first["epoch"], "seq": 0});
     let filler = "x".repeat(1000);
-    let frame = |n: u64| json!({"type": "text", "id": n.to_string(), "room": "big", "data": {"filler": filler}});
+    let frame =
+        |n: u64| json!({"type": "text", "id": n.to_string(), "room": "big", "data": {"filler": filler}});
     for n in 1..=KEPT {
         ann.send(frame(n)).await;
         if n % 100 == 0 {
             assert_eq!(ann.answer(&n.to_string()).await["data"]["seq"], n);
         }
     }
-    let (mut observer, mut client) = (Observer::new("ben"), Client::connect(hearth.http(), "/ws?user=ben").await);
+    let (mut observer, mut client) =
+        (Observer::new("ben"), Client::connect(hearth.http(), "/ws?user=ben").await);
     client.send(json!({"type": "join", "room": "big", "data": {"since": since}})).await;
     let joined = client.next().await;
     assert_eq!((&joined["data"]["recovered"], &joined["data"]["replayed"]), (&json!(true), &json!(KEPT)));
@@ -222,7 +234,9 @@ async fn an_unknown_cursor_is_not_recovered() {
     let (_, cursors) = ten_events(hearth.http(), "room").await;
     let (cut, longer) = (&cursors[10][..cursors[10].len() - 3], format!("{}AAAA", cursors[10]));
     let (padded, endless) = (format!("{}%3D%3D", cursors[10]), "A".repeat(6000));
-    for garbage in ["x", "0", "AQ%00", "%ff%fe", "hello%20world", "{}", "AgAAAA", cut, &longer, &padded, &endless] {
+    for garbage in
+        ["x", "0", "AQ%00", "%ff%fe", "hello%20world", "{}", "AgAAAA", cut, &longer, &padded, &endless]
+    {
         let (client, joined) =
             Client::enter(hearth.http(), &format!("/ws/room?user=ann&since={garbage}")).await;
         assert_eq!(
@@ -249,7 +263,8 @@ async fn a_cursor_speaks_for_the_rooms_that_it_names() {
         ann.publish(room, id).await;
     }
     let mut back = Client::connect(hearth.http(), &format!("/ws?user=ann&since={cursor}")).await;
-    let (b, a, c) = (back.join("b", json!({})).await, back.join("a", json!({})).await, back.join("c", json!({})).await);
+    let (b, a, c) =
+        (back.join("b", json!({})).await, back.join("a", json!({})).await, back.join("c", json!({})).await);
     assert_eq!((&b["recovered"], &b["replayed"]), (&json!(true), &json!(2)));
     assert_eq!((&a["recovered"], &a["replayed"]), (&json!(true), &json!(1)));
     assert_eq!((c.get("recovered"), &c["replayed"]), (None, &json!(0)));
@@ -273,7 +288,8 @@ async fn a_cursor_comes_before_the_first_message() {
     for n in 1..=3 {
         ann.publish("room", &format!("m{n}")).await;
     }
-    let (mut client, joined) = Client::enter(hearth.http(), &format!("/ws/room?user=ben&since={cursor}")).await;
+    let (mut client, joined) =
+        Client::enter(hearth.http(), &format!("/ws/room?user=ben&since={cursor}")).await;
     assert_eq!((&joined["recovered"], &joined["replayed"]), (&json!(true), &json!(3)));
     for seq in 1..=3 {
         assert_eq!(client.next().await["seq"], seq);
@@ -305,7 +321,10 @@ async fn an_id_outlives_its_event() {
     let mut rooms = grpc::rooms(hearth.grpc()).await;
     let again = || json!({"type": "text", "id": "k", "room": "room", "data": {}});
     assert_eq!(ann.ask(again()).await["data"], json!({"status": "delivered", "seq": 1}));
-    eventually("the end of history", async || grpc::history(&mut rooms, "room").await.is_empty().then_some(())).await;
+    eventually("the end of history", async || {
+        grpc::history(&mut rooms, "room").await.is_empty().then_some(())
+    })
+    .await;
     assert_eq!(ann.ask(again()).await["data"], json!({"status": "delivered", "seq": 1, "duplicate": true}));
     assert_eq!(ann.publish("room", "next").await, 2);
 }
@@ -342,24 +361,33 @@ async fn a_restart_in_memory_is_a_new_epoch() {
 /// Positions are bounded: with room for few, an old one is forgotten, and then the room has a new epoch and says so.
 #[tokio::test]
 async fn forgotten_positions_are_a_new_epoch() {
-    let hearth = Hearth::serve(&["--history-ttl", "100ms", "--dedupe-window", "100ms", "--positions-max", "10"]).await;
+    let hearth =
+        Hearth::serve(&["--history-ttl", "100ms", "--dedupe-window", "100ms", "--positions-max", "10"]).await;
     let mut ann = Client::connect(hearth.http(), "/ws?user=ann").await;
     let first = ann.join("first", json!({})).await;
     ann.publish("first", "1").await;
     ann.leave("first").await;
-    let since = json!({"epoch": first["epoch"], "seq": 1});
-    eventually("the position to be forgotten", async || {
-        for n in 0..40 {
-            ann.send(json!({"type": "text", "room": format!("other{n}"), "data": {}})).await;
-        }
-        let joined = ann.join("first", json!({"since": since})).await;
-        ann.leave("first").await;
-        if joined["epoch"] == first["epoch"] {
-            assert_eq!((&joined["recovered"], &joined["seq"]), (&json!(true), &json!(1)));
-            return None;
-        }
-        assert_eq!((&joined["recovered"], &joined["seq"]), (&json!(false), &json!(0)));
-        Some(())
-    })
-    .await;
+    let since = json!({"since": {"epoch": first["epoch"], "seq": 1}});
+    let mut rooms = grpc::rooms(hearth.grpc()).await;
+    let mut dropped = async |prefix: &str| {
+        let request = ListRoomsRequest { prefix: prefix.to_owned(), ..Default::default() };
+        let listed = rooms.list_rooms(request).await.unwrap().into_inner().rooms;
+        listed.is_empty().then_some(())
+    };
+    eventually("the end of the room", async || dropped("first").await).await;
+    let joined = ann.join("first", since.clone()).await;
+    assert_eq!(
+        (&joined["epoch"], &joined["recovered"]),
+        (&first["epoch"], &json!(true)),
+        "not yet forgotten"
+    );
+    ann.leave("first").await;
+    eventually("the end of the room", async || dropped("first").await).await;
+    for n in 0..40 {
+        ann.publish(&format!("other{n}"), "1").await;
+    }
+    eventually("the end of the others", async || dropped("other").await).await;
+    let joined = ann.join("first", since).await;
+    assert_ne!(joined["epoch"], first["epoch"]);
+    assert_eq!((&joined["recovered"], &joined["seq"]), (&json!(false), &json!(0)));
 }
