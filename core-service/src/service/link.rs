@@ -5,6 +5,7 @@ use super::{
     codec::{AttachCodec, Entries},
     convert::{self, Door},
     session::{Command, Sessions},
+    status,
 };
 use crate::hub::{
     Delivery, Error, Outbox, To,
@@ -73,7 +74,11 @@ impl StreamingService<v1::AttachRequest> for LinkService {
 
     fn call(&mut self, request: Request<Streaming<v1::AttachRequest>>) -> Self::Future {
         let shared = self.shared.clone();
-        async move { Ok(Response::new(attach(shared, request.into_inner()))) }.boxed()
+        async move {
+            shared.streams.admit().map_err(|error| status::status(&error))?;
+            Ok(Response::new(attach(shared, request.into_inner())))
+        }
+        .boxed()
     }
 }
 

@@ -53,6 +53,7 @@ impl RoomService for Rooms {
         request: Request<Streaming<v1::ConnectRequest>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
         let user = dev_user(&request)?;
+        self.shared.streams.admit().map_err(|error| status::status(&error))?;
         let shared = self.shared.clone();
         let outbox = Arc::new(Outbox::new(shared.config.session_queue_bytes, shared.metrics.clone()));
         let silent = Silent::default();
@@ -175,6 +176,7 @@ impl RoomService for Rooms {
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let v1::WatchRequest { room, since, history } = request.into_inner();
         let room = convert::room(&room).map_err(|error| status::status(&error))?;
+        self.shared.streams.admit().map_err(|error| status::status(&error))?;
         let shared = self.shared.clone();
         let outbox = Arc::new(Outbox::new(shared.config.session_queue_bytes, shared.metrics.clone()));
         let ended = shared.streams.adopt(&outbox, std::future::pending());
@@ -319,7 +321,8 @@ async fn read(
             Some(connect_request::Command::Ping(_)) => Command::Ping,
             None => {
                 let error = Error::Field { field: "command", problem: Cow::from("must be set") };
-                outbox.push(Delivery::Failed(To { session: ONLY, ..To::default() }, None, error));
+                let id = convert::client_id(&request.id).unwrap_or_default();
+                outbox.push(Delivery::Failed(To { session: ONLY, request: 0, id }, None, error));
                 continue;
             }
         };

@@ -1,8 +1,11 @@
 //! The streams that are open, so that a drain can end them, and the tasks that read them.
-use crate::hub::{Delivery, Outbox};
+use crate::hub::{Delivery, Error, Outbox};
 use std::{
     future::Future,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::task::JoinHandle;
@@ -14,6 +17,7 @@ const GRACE: Duration = Duration::from_millis(500);
 #[derive(Default)]
 pub(super) struct Streams {
     open: Mutex<Vec<Weak<Outbox>>>,
+    draining: AtomicBool,
 }
 
 /// The task that reads a stream's requests. It ends with the stream's answers.
@@ -37,11 +41,22 @@ impl Streams {
             open.retain(|outbox| outbox.strong_count() > 0);
         }
         open.push(Arc::downgrade(outbox));
+        // It may have been admitted a moment before the drain took the list.
+        if self.draining.load(Ordering::SeqCst) {
+            outbox.push(Delivery::Goodbye { grace_ms: 0 });
+            outbox.end();
+        }
         Reader(tokio::spawn(reading))
+    }
+
+    /// Whether a new stream may begin. A drain waits for all streams, so one that began behind it would hold it up.
+    pub(super) fn admit(&self) -> Result<(), Error> {
+        if self.draining.load(Ordering::SeqCst) { Err(Error::Draining) } else { Ok(()) }
     }
 
     /// Tells every stream, gives it a moment, ends it.
     pub(super) async fn drain(&self, timeout: Duration) {
+        self.draining.store(true, Ordering::SeqCst);
         let grace = GRACE.min(timeout / 2);
         let open: Vec<Arc<Outbox>> = {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);

@@ -8,7 +8,7 @@ use crate::fanout::shard::Shard;
 use crate::fanout::shared::SharedEvent;
 use crate::session::key::{RoomId, SessionKey};
 use crate::session::request::ClientId;
-use crate::session::state::Stage;
+use crate::session::state::{Place, Stage};
 use crate::wire::close::CloseReason;
 use crate::wire::cursor::Cursor;
 use crate::wire::event::{Code, Failure, Position};
@@ -146,10 +146,10 @@ impl Shard {
     fn joined(&mut self, slot: u32, id: Option<&str>, entry: Entry<'_>, told: json::Joined<'_>) {
         let Entry { room, name, echo } = entry;
         let session = &self.connections[slot as usize].session;
-        // Its number may be new too, if all had left before the core was replaced.
-        if let Some(before) =
-            session.places().iter().find(|place| place.name == *name).map(|place| place.room)
-        {
+        // Its number may be new too, if all had left before the core was replaced. While joining it has none: what
+        // stands in its stead is the number of another room, which must not be left.
+        let stands = |place: &&Place| place.name == *name && place.stage != Stage::Joining;
+        if let Some(before) = session.places().iter().find(stands).map(|place| place.room) {
             self.out.cut(&mut self.connections, &mut self.rooms, before);
             self.take_from_members(slot, before);
         }
