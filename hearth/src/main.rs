@@ -57,6 +57,7 @@ async fn run(cli: Cli) -> Result<(), String> {
         Some(Command::Serve(settings)) => assemble::serve(*settings).await,
         Some(Command::Core(settings)) => assemble::core(*settings).await,
         Some(Command::Edge(settings)) => assemble::edge(*settings).await,
+        Some(Command::Bench(args)) => hearth_bench::run(args).await.map_err(|error| error.to_string()),
         Some(Command::CheckConfig(_)) => Err(Cli::command().render_usage().to_string()),
     }
 }

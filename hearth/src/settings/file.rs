@@ -63,7 +63,7 @@ fn read(path: Option<&str>) -> Result<Values, clap::Error> {
 fn known_keys(command: &clap::Command) -> Vec<String> {
     let own = command.get_arguments().filter_map(|arg| arg.get_long()).filter(|long| *long != "config");
     let mut keys: Vec<String> = own.map(str::to_owned).collect();
-    for subcommand in command.get_subcommands() {
+    for subcommand in command.get_subcommands().filter(|sub| sub.get_name() != "bench") {
         keys.extend(known_keys(subcommand));
     }
     keys.retain(|key| !["help", "version", "table"].contains(&key.as_str()));
@@ -90,7 +90,7 @@ fn with_defaults(command: clap::Command, values: &Values) -> clap::Command {
     };
     let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     let mut command = command.mut_args(set);
-    for name in &names {
+    for name in names.iter().filter(|name| *name != "bench") {
         command = command.mut_subcommand(name, |sub| sub.mut_args(set));
     }
     command

@@ -49,6 +49,8 @@ pub enum Command {
     Edge(Box<EdgeOnly>),
     /// Read the settings, say what is in force and where it comes from, and end
     CheckConfig(Box<CheckConfig>),
+    /// Measure this build against a plain WebSocket server on this machine
+    Bench(hearth_bench::BenchArgs),
 }
 
 /// `hearth serve`.

@@ -1,7 +1,5 @@
 //! The binary, as its users meet it: real processes, real sockets, real signals.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-mod architecture;
-
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use std::{
