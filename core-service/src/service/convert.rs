@@ -20,6 +20,10 @@ use std::{borrow::Cow, sync::Arc};
 /// The most events of one read, and how many when nothing is said.
 const HISTORY_LIMIT: (u32, u32) = (1000, 100);
 
+/// And how many bytes: half of what may wait for a session, so that a page of large events does not cut its reader. `more` tells
+/// of the rest.
+const HISTORY_BYTES: usize = 512 * 1024;
+
 pub(super) fn room(name: &str) -> Result<RoomName, Error> {
     Ok(RoomName::new(name)?)
 }
@@ -101,7 +105,7 @@ pub(super) fn range(after: Option<u64>, before: Option<u64>, limit: Option<u32>)
     if !(1..=HISTORY_LIMIT.0).contains(&limit) {
         return Err(Error::Field { field: "limit", problem: Cow::from("must be 1 to 1000") });
     }
-    Ok(Range { after, before, limit: limit as usize, max_bytes: 0 })
+    Ok(Range { after, before, limit: limit as usize, max_bytes: HISTORY_BYTES })
 }
 
 pub(super) fn event(event: &Event) -> v1::Event {

@@ -201,6 +201,30 @@ async fn a_large_replay_comes_in_pages_and_meets_the_live_events() {
 }
 
 #[tokio::test]
+async fn a_page_of_large_events_is_bounded_in_bytes_and_says_that_there_is_more() {
+    let mut client = start(Config::default()).await;
+    let mut ann = Session::open(&client, "ann").await;
+    ann.join(join("r", None)).await;
+    for n in 0..20 {
+        ann.say(&format!("m{n}"), text("r", &format!(r#"{{"x":"{}"}}"#, "x".repeat(60_000)))).await;
+        ann.seqs(1).await;
+    }
+    let (mut after, mut seqs) = (0, Vec::new());
+    loop {
+        let list =
+            v1::ListMessagesRequest { room: "r".into(), after: Some(after), limit: Some(1000), before: None };
+        let page = client.list_messages(list).await.unwrap().into_inner();
+        assert!((1..=8).contains(&page.messages.len()), "{}", page.messages.len());
+        seqs.extend(page.messages.iter().map(|event| event.seq));
+        after = *seqs.last().unwrap();
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(seqs, (1..=20).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn faults_are_answered_and_the_stream_lives() {
     let client = start(Config { max_rooms_per_session: 1, ..Config::default() }).await;
     let mut ann = Session::open(&client, "ann").await;
