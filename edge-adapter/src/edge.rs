@@ -46,7 +46,10 @@ impl Edge {
 
     /// Serves browsers until `shutdown`, then drains; returns when all have gone, at the latest after the drain's time.
     pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        Server::new(self.doors.clone()).run(listener, shutdown).await
+        let served = Server::new(self.doors.clone()).run(listener, shutdown).await;
+        // The last sessions to go have said so into the link's queue.
+        self.link.finish().await;
+        served
     }
 
     /// The link to the core.

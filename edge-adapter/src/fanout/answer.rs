@@ -34,10 +34,8 @@ impl Shard {
                 self.out.own(&mut self.connections, slot, frame);
                 self.drained(slot);
             }
-            Post::Failed { session, id, name, failure } => {
-                // A publish without an id was not counted as a request that is answered.
-                let Some(slot) = (if id.is_some() { self.answered(session) } else { self.open(session) })
-                else {
+            Post::Failed { session, due, id, name, failure } => {
+                let Some(slot) = (if due { self.answered(session) } else { self.open(session) }) else {
                     return;
                 };
                 self.error(slot, id.as_deref(), name.as_deref(), &failure);
@@ -66,6 +64,12 @@ impl Shard {
             Post::JoinFailed { session, id, name, failure } => {
                 let Some(slot) = self.open(session) else { return };
                 self.connections[slot as usize].session.join_failed(&name);
+                self.error(slot, id.as_deref(), Some(&name), &failure);
+                self.drained(slot);
+            }
+            Post::LeaveFailed { session, id, name, failure } => {
+                let Some(slot) = self.open(session) else { return };
+                self.connections[slot as usize].session.leave_failed(&name);
                 self.error(slot, id.as_deref(), Some(&name), &failure);
                 self.drained(slot);
             }

@@ -1,8 +1,8 @@
 //! Where everything that concerns a shard waits for its next turn: posts, new connections, and the slots of sockets that
 //! became ready.
 //!
-//! It holds what comes during one turn and no more, since a turn takes all of it and never waits for a socket. So its
-//! bound is the link's: what a core can send, and how many connections the edge takes.
+//! Posts are bounded in bytes: past the bound the link does not read from the core until a turn has taken them. Connections
+//! are bounded by how many the edge takes, slots by the connections.
 use crate::fanout::connection::NewSession;
 use crate::fanout::post::Post;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,6 +10,8 @@ use std::task::{Context, Poll, Waker};
 
 /// How much room a list keeps after a burst, in entries; more goes back to the allocator.
 const KEEP: usize = 1024;
+/// How many bytes of posts may wait. A turn of a full shard lasts some milliseconds, in which a link brings a few megabytes.
+const POSTS_BYTES: usize = 8 << 20;
 
 /// What has come for a shard.
 #[derive(Debug, Default)]
@@ -46,31 +48,49 @@ pub struct Inbox {
 #[derive(Debug, Default)]
 struct Waiting {
     batch: Batch,
+    /// What the posts in it hold, in bytes.
+    bytes: usize,
     /// The shard's task, while it sleeps.
     task: Option<Waker>,
+    /// The link's task, while it waits for room.
+    link: Option<Waker>,
 }
 
 impl Inbox {
     /// Takes all of `posts`, in order.
     pub fn post(&self, posts: &mut Vec<Post>) {
         if !posts.is_empty() {
-            self.add(|batch| batch.posts.append(posts));
+            let bytes: usize = posts.iter().map(Post::weight).sum();
+            self.add(|waiting| {
+                waiting.bytes += bytes;
+                waiting.batch.posts.append(posts);
+            });
         }
+    }
+
+    /// Whether more posts should come; pending until a turn has taken those that wait, if they are too many.
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut waiting = self.lock();
+        if waiting.bytes < POSTS_BYTES {
+            return Poll::Ready(());
+        }
+        waiting.link = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     /// Takes a connection.
     pub fn adopt(&self, newcomer: NewSession) {
-        self.add(|batch| batch.newcomers.push(newcomer));
+        self.add(|waiting| waiting.batch.newcomers.push(newcomer));
     }
 
     /// The socket in `slot` is ready.
     pub fn ready(&self, slot: u32) {
-        self.add(|batch| batch.ready.push(slot));
+        self.add(|waiting| waiting.batch.ready.push(slot));
     }
 
     /// Every session is to end.
     pub fn drain(&self) {
-        self.add(|batch| batch.drain = true);
+        self.add(|waiting| waiting.batch.drain = true);
     }
 
     /// Swaps all that waits for `batch`, which must be empty; pending if nothing waits.
@@ -84,6 +104,12 @@ impl Inbox {
             return Poll::Pending;
         }
         std::mem::swap(&mut waiting.batch, batch);
+        waiting.bytes = 0;
+        let link = waiting.link.take();
+        drop(waiting);
+        if let Some(link) = link {
+            link.wake();
+        }
         Poll::Ready(())
     }
 
@@ -93,9 +119,9 @@ impl Inbox {
     }
 
     /// The task sleeps only if nothing waits, so whoever finds it asleep is the first, and the only one to wake it.
-    fn add(&self, add: impl FnOnce(&mut Batch)) {
+    fn add(&self, add: impl FnOnce(&mut Waiting)) {
         let mut waiting = self.lock();
-        add(&mut waiting.batch);
+        add(&mut waiting);
         let task = waiting.task.take();
         drop(waiting);
         if let Some(task) = task {
@@ -112,6 +138,7 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::key::{RoomId, SessionKey};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
@@ -123,6 +150,24 @@ mod tests {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    #[test]
+    fn the_link_waits_for_room_and_is_woken_when_a_turn_has_made_it() {
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(wakes.clone());
+        let mut cx = Context::from_waker(&waker);
+        let (inbox, mut batch) = (Inbox::default(), Batch::default());
+        let left = || Post::Left { session: SessionKey::new(0, 0, 1), room: RoomId(1), asked: None };
+        let fit = POSTS_BYTES.div_ceil(left().weight());
+        inbox.post(&mut (0..fit - 1).map(|_| left()).collect());
+        assert!(inbox.poll_room(&mut cx).is_ready());
+        inbox.post(&mut vec![left()]);
+        assert!(inbox.poll_room(&mut cx).is_pending());
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 0);
+        assert!(inbox.poll_take(&mut cx, &mut batch).is_ready());
+        assert_eq!((wakes.0.load(Ordering::Relaxed), batch.posts.len()), (1, fit));
+        assert!(inbox.poll_room(&mut cx).is_ready());
     }
 
     #[test]

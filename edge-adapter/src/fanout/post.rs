@@ -5,6 +5,7 @@ use crate::session::key::SessionKey;
 use crate::session::request::ClientId;
 use crate::wire::event::{Failure, Position};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 /// One thing for a shard to act upon. Within a shard posts are acted upon in order; a post that changes who is in a
 /// room stands exactly where that change is in the room's order of events.
@@ -103,10 +104,23 @@ pub enum Post {
         /// It had been published before.
         duplicate: bool,
     },
+    /// A leave that failed: the session is in the room as before.
+    LeaveFailed {
+        /// Which.
+        session: SessionKey,
+        /// The id of its command.
+        id: Option<ClientId>,
+        /// The room's name.
+        name: Arc<str>,
+        /// Why.
+        failure: Failure,
+    },
     /// A command failed.
     Failed {
         /// Which.
         session: SessionKey,
+        /// It answers a request that the session counts as one that is answered.
+        due: bool,
         /// The id of its command.
         id: Option<ClientId>,
         /// The room's name.
@@ -148,6 +162,24 @@ pub enum Post {
     },
 }
 
+/// What any post takes beside the events in it, roughly, in bytes.
+const POST_BYTES: usize = 256;
+
+impl Post {
+    /// About how many bytes of memory it holds. An event that several shards are given counts for each.
+    pub fn weight(&self) -> usize {
+        let of = |events: &[Arc<SharedEvent>]| events.iter().map(|shared| shared.weight()).sum::<usize>();
+        POST_BYTES
+            + match self {
+                Post::Event { event, .. } => event.weight(),
+                Post::Joined { page: events, .. }
+                | Post::Page { events, .. }
+                | Post::History { events, .. } => of(events),
+                _ => 0,
+            }
+    }
+}
+
 /// Where posts go: the shards' inboxes. Shards are numbered from 0; a session's is in its key.
 pub trait Posts: Send + Sync {
     /// How many shards there are.
@@ -156,4 +188,8 @@ pub trait Posts: Send + Sync {
     /// Puts all of `posts` behind what the shard has already, in order, and leaves the vector empty. Never waits; wakes the
     /// shard if it had nothing. Unknown shards' posts are dropped.
     fn post(&self, shard: usize, posts: &mut Vec<Post>);
+
+    /// Whether there is room in all inboxes for what comes next; if not, the task is woken when there is. Whoever
+    /// reads from a core asks first: a shard that does not keep up slows its core down instead of filling memory.
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()>;
 }

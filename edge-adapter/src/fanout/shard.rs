@@ -30,6 +30,9 @@ const TICKS: u32 = 16;
 /// After so many posts of one turn all is written: when thousands come back at once their frames are not all held
 /// at the same time, and for a room's run more than this in one write gains nothing.
 const POSTS_PER_WRITE: usize = 1024;
+/// And after so many bytes of posts, for the same reason: pages of history are large.
+const BYTES_PER_WRITE: usize = 2 << 20;
+
 /// One shard.
 pub struct Shard {
     pub(super) number: usize,
@@ -160,17 +163,16 @@ impl Shard {
         if !batch.posts.is_empty() {
             self.metrics.turn_batch.observe(batch.posts.len() as f64);
         }
-        let mut posts = batch.posts.drain(..);
-        loop {
-            for post in posts.by_ref().take(POSTS_PER_WRITE) {
-                self.act(post);
+        let (mut acted, mut bytes) = (0, 0);
+        for post in batch.posts.drain(..) {
+            if acted >= POSTS_PER_WRITE || bytes >= BYTES_PER_WRITE {
+                self.write();
+                (acted, bytes) = (0, 0);
             }
-            if posts.len() == 0 {
-                break;
-            }
-            self.write();
+            acted += 1;
+            bytes += post.weight();
+            self.act(post);
         }
-        drop(posts);
         if std::mem::take(&mut batch.drain) {
             self.begin_drain();
         }

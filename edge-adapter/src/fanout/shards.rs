@@ -8,6 +8,7 @@ use crate::metrics::EdgeMetrics;
 use crate::session::request::Upstream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use tokio::sync::Notify;
 
 /// A session's name has 8 bits for its shard.
@@ -95,6 +96,14 @@ impl Posts for Shards {
         match self.shared.inboxes.get(shard) {
             Some(inbox) => inbox.post(posts),
             None => posts.clear(),
+        }
+    }
+
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // The first full one wakes the task, which then asks for the next.
+        match self.shared.inboxes.iter().all(|inbox| inbox.poll_room(cx).is_ready()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
         }
     }
 }

@@ -18,6 +18,16 @@ impl SharedEvent {
         Self { event, websocket_json: OnceLock::new() }
     }
 
+    /// About how many bytes of memory it holds, encoded or about to be.
+    pub fn weight(&self) -> usize {
+        let Event { room, id, author, payload, .. } = &self.event;
+        size_of::<Self>()
+            + 2 * payload.len()
+            + room.len()
+            + author.len()
+            + id.as_ref().map_or(0, |id| id.len())
+    }
+
     /// A whole WebSocket text frame: head and JSON envelope.
     pub fn websocket_json(&self) -> &Bytes {
         self.websocket_json.get_or_init(|| json::event_frame(&self.event))

@@ -83,6 +83,13 @@ impl LinkHandle {
         self.state.borrow().dev_mode
     }
 
+    /// Ends the link when the core has heard all that was asked so far; what is asked later is not.
+    pub async fn finish(&self) {
+        self.queue.0.close();
+        let mut state = self.state.clone();
+        while state.changed().await.is_ok() {}
+    }
+
     /// Waits until there is a core. Returns early only when the link has ended.
     pub async fn wait_attached(&self) {
         // An error means that the worker is gone; there is nobody left to wait for.

@@ -32,7 +32,7 @@ impl Queue {
         let weight = weight(&request);
         let mut waiting = self.lock();
         let bounded = !matches!(request, Request::Open { .. } | Request::Close { .. } | Request::Pull { .. });
-        if bounded && waiting.bytes + weight > QUEUE_BYTES_MAX {
+        if waiting.closed || (bounded && waiting.bytes + weight > QUEUE_BYTES_MAX) {
             return Err(Busy);
         }
         let wake = waiting.requests.is_empty();
@@ -128,6 +128,7 @@ mod tests {
         queue.filled().await;
         assert!(queue.take(&mut taken).is_some());
         taken.clear();
+        assert_eq!(queue.push(publish(1)), Err(Busy), "nobody would take it");
         queue.filled().await;
         assert_eq!(queue.take(&mut taken), None);
     }

@@ -324,9 +324,14 @@ impl Table {
                 Post::Refused { session, failure }
             }
             What::Join { id, room: name, .. } => Post::JoinFailed { session, id, name, failure },
-            What::Leave { id, room, .. }
-            | What::Publish { id, room, .. }
-            | What::History { id, room, .. } => Post::Failed { session, id, name: Some(room), failure },
+            What::Leave { id, room: name } => Post::LeaveFailed { session, id, name, failure },
+            // Of a publish without an id only a failure is told, so nobody counts on an answer.
+            What::Publish { id, room, .. } => {
+                Post::Failed { session, due: id.is_some(), id, name: Some(room), failure }
+            }
+            What::History { id, room, .. } => {
+                Post::Failed { session, due: true, id, name: Some(room), failure }
+            }
         };
         self.out.post(session, post);
     }

@@ -13,7 +13,12 @@ use hearth_proto::v1::{
     edge_frame::Frame,
     link_service_server::{LinkService, LinkServiceServer},
 };
-use std::{collections::VecDeque, net::SocketAddr, time::Duration};
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    task::{Context, Poll},
+    time::Duration,
+};
 use tokio::{net::TcpListener, sync::mpsc, time};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request as GrpcRequest, Response, Status, Streaming};
@@ -74,9 +79,14 @@ impl Core {
 
     /// Takes the hello and says who it is.
     async fn attach(&mut self, dev_mode: bool) {
+        self.attach_with("memory", dev_mode).await;
+    }
+
+    /// The same, with an engine.
+    async fn attach_with(&mut self, engine: &str, dev_mode: bool) {
         let (_, _, Frame::Hello(hello)) = self.asked().await else { panic!("hello comes first") };
         assert_eq!((hello.protocol, hello.edge.as_str()), (1, "edge-1"));
-        let attached = v1::Attached { protocol: 1, core: "core".into(), engine: "memory".into(), dev_mode };
+        let attached = v1::Attached { protocol: 1, core: "core".into(), engine: engine.into(), dev_mode };
         self.says([(0, 0, FromCore::Attached(attached))]).await;
     }
 }
@@ -93,6 +103,10 @@ impl Posts for Told {
         for post in posts.drain(..) {
             self.0.try_send(post).expect("stories are short");
         }
+    }
+
+    fn poll_room(&self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
     }
 }
 
@@ -316,6 +330,47 @@ async fn the_second_address_is_tried_when_nobody_listens_at_the_first() {
     let mut core = time::timeout(PATIENCE, cores.recv()).await.unwrap().unwrap();
     core.attach(false).await;
     assert!(matches!(core.asked().await, (_, _, Frame::Open(_))));
+}
+
+/// Two cores with engines of their own are two worlds: the second is not followed, though the first is away. The first
+/// one, started anew, is: it has lost what it held, and its epochs say so.
+#[tokio::test]
+async fn a_second_core_must_share_the_firsts_engine() {
+    let (given, mut ones) = mpsc::channel(8);
+    let (other_given, mut others) = mpsc::channel(8);
+    let addresses = [serve(ScriptedCore(given)).await, serve(ScriptedCore(other_given)).await];
+    let dialers = addresses.map(|address| Dialer::url(&format!("http://{address}")).unwrap());
+    let (link, _told) = link(dialers.into(), true);
+    let mut one = time::timeout(PATIENCE, ones.recv()).await.unwrap().unwrap();
+    one.attach_with("memory:1", true).await;
+    time::timeout(PATIENCE, link.wait_attached()).await.unwrap();
+    drop(one);
+    let mut other = time::timeout(PATIENCE, others.recv()).await.unwrap().unwrap();
+    other.attach_with("memory:2", true).await;
+    let mut again = time::timeout(PATIENCE, ones.recv()).await.unwrap().unwrap();
+    assert!(!link.attached());
+    again.attach_with("memory:3", true).await;
+    time::timeout(PATIENCE, link.wait_attached()).await.unwrap();
+    drop(again);
+    let mut other = time::timeout(PATIENCE, others.recv()).await.unwrap().unwrap();
+    other.attach_with("memory:3", true).await;
+    time::timeout(PATIENCE, link.wait_attached()).await.unwrap();
+}
+
+/// An edge that ends has told its core all there was to tell.
+#[tokio::test]
+async fn the_last_words_reach_the_core() {
+    let mut story = Story::begin(true).await;
+    let mut core = story.core().await;
+    core.attach(true).await;
+    story.member(&mut core).await;
+    story.link.send(Request::Close { session: ann() }).unwrap();
+    let hears = async {
+        assert!(matches!(core.asked().await, (_, _, Frame::Close(_))));
+        assert!(matches!(core.requests.message().await, Ok(None)), "a clean end");
+        drop(core);
+    };
+    time::timeout(PATIENCE, async { tokio::join!(story.link.finish(), hears) }).await.unwrap();
 }
 
 /// In front of the world, a core that believes everybody is not followed, nor one of another protocol.

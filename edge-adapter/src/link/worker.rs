@@ -11,7 +11,7 @@ use crate::{fanout::post::Posts, session::request::Request};
 use hearth_proto::v1::{AttachRequest, AttachResponse, Attached, CoreFrame, EdgeFrame, core_frame::Frame};
 use prost::Message;
 use std::{
-    future,
+    future, mem,
     pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -22,7 +22,7 @@ use tokio::{
     sync::{mpsc, watch},
     time,
 };
-use tonic::Streaming;
+use tonic::{Status, Streaming};
 
 /// How many messages may wait for the connection: enough to keep it busy, few enough that a core that does not
 /// read is felt soon.
@@ -33,6 +33,8 @@ const BATCH_BYTES: usize = 16 * 1024;
 const STABLE: Duration = Duration::from_secs(1);
 /// How long a core that says goodbye is given for the answers under way.
 const GOODBYE_MAX: Duration = Duration::from_secs(2);
+/// How long a core may take to hear that nothing more comes.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long to leave a core alone that will not do, when there is no other.
 const UNFIT_WAIT: Duration = Duration::from_secs(2);
 
@@ -47,6 +49,16 @@ pub struct Worker {
     table: Table,
     taken: Vec<Request>,
     next_dialer: usize,
+    home: Option<Home>,
+}
+
+/// Whose rooms this edge's sessions are in.
+#[derive(Debug, PartialEq, Eq)]
+struct Home {
+    /// The core that it was attached to last, by its place in the list.
+    dialer: usize,
+    /// Its engine.
+    engine: String,
 }
 
 /// A stream to a core that will do.
@@ -70,6 +82,10 @@ enum Refusal {
     #[error("the core speaks version {0} of the link's protocol, this edge speaks {ours}", ours = hearth_proto::LINK_PROTOCOL)]
     Protocol(u32),
     #[error(
+        "the core's engine is {0}, and not the one that this edge's rooms are in: two engines are two worlds"
+    )]
+    OtherEngine(String),
+    #[error(
         "the core is in dev mode: anybody could be anyone through this edge, which listens on an address that is not loopback"
     )]
     DevMode,
@@ -78,7 +94,7 @@ enum Refusal {
 impl Refusal {
     /// The core is there, but will be no better in a moment.
     fn is_unfit(&self) -> bool {
-        matches!(self, Refusal::Protocol(_) | Refusal::DevMode)
+        matches!(self, Refusal::Protocol(_) | Refusal::OtherEngine(_) | Refusal::DevMode)
     }
 }
 
@@ -104,19 +120,20 @@ impl Worker {
         state: watch::Sender<State>,
     ) -> Self {
         let table = Table::new(Instant::now(), posts.shards(), metrics.clone());
-        Self { dialers, posts, config, metrics, queue, state, table, taken: Vec::new(), next_dialer: 0 }
+        let (taken, next_dialer, home) = (Vec::new(), 0, None);
+        Self { dialers, posts, config, metrics, queue, state, table, taken, next_dialer, home }
     }
 
     /// Attaches, again and again, until the queue is closed.
     pub async fn run(mut self) {
         let mut backoff = Backoff::default();
-        while let Some(stream) = self.attach(&mut backoff).await {
+        while let Some(mut stream) = self.attach(&mut backoff).await {
             let began = Instant::now();
             self.attached(&stream.attached);
-            let end = self.pump(stream).await;
+            let end = self.pump(&mut stream).await;
             self.metrics.attached.set(0);
             self.state.send_modify(|state| state.attached = false);
-            let End::Lost(reason) = end else { return };
+            let End::Lost(reason) = end else { return finish(stream).await };
             tracing::warn!(reason, "the core is lost; sessions stay and wait for another");
             self.table.detach(Instant::now());
             self.flush();
@@ -139,8 +156,9 @@ impl Worker {
         let mut unfit = Duration::ZERO;
         loop {
             let wait = backoff.next_wait().max(unfit);
-            let dialer = self.dialers.get(self.next_dialer).cloned();
-            self.next_dialer = (self.next_dialer + 1) % self.dialers.len().max(1);
+            let at = self.next_dialer;
+            let dialer = self.dialers.get(at).cloned();
+            self.next_dialer = (at + 1) % self.dialers.len().max(1);
             let config = self.config.clone();
             let name = dialer.as_ref().map(ToString::to_string).unwrap_or_default();
             let attempt: Attempt = Box::pin(async move {
@@ -151,7 +169,8 @@ impl Worker {
                     None => future::pending().await,
                 }
             });
-            match self.meanwhile(attempt).await? {
+            let attached = self.meanwhile(attempt).await?;
+            match attached.and_then(|stream| self.settle(at, stream)) {
                 Ok(stream) => return Some(stream),
                 Err(refusal) if refusal.is_unfit() => {
                     tracing::error!(core = name, reason = %refusal, "this core will not do");
@@ -161,6 +180,19 @@ impl Worker {
                     tracing::warn!(core = name, reason = %refusal, "no core yet");
                     unfit = Duration::ZERO;
                 }
+            }
+        }
+    }
+
+    /// Takes a core whose rooms are the ones that this edge's sessions are in. Another engine is another world, unless it is that of the
+    /// core at the same address: that one was started anew and has lost what it held, which its epochs tell.
+    fn settle(&mut self, dialer: usize, stream: Stream) -> Result<Stream, Refusal> {
+        let engine = stream.attached.engine.clone();
+        match &self.home {
+            Some(home) if home.engine != engine && home.dialer != dialer => Err(Refusal::OtherEngine(engine)),
+            _ => {
+                self.home = Some(Home { dialer, engine });
+                Ok(stream)
             }
         }
     }
@@ -183,8 +215,8 @@ impl Worker {
     }
 
     /// Carries requests and answers until the stream ends.
-    async fn pump(&mut self, mut stream: Stream) -> End {
-        self.answer(stream.rest);
+    async fn pump(&mut self, stream: &mut Stream) -> End {
+        self.answer(mem::take(&mut stream.rest));
         let mut goodbye: Option<Instant> = None;
         loop {
             let listen = goodbye.is_none() && self.table.out.frames.is_empty();
@@ -199,7 +231,7 @@ impl Worker {
                         return End::Closed;
                     }
                 }
-                message = stream.responses.message() => match message {
+                message = next_message(&*self.posts, &mut stream.responses) => match message {
                     Ok(Some(AttachResponse { frames })) => {
                         if let Some(grace) = self.answer(frames) {
                             goodbye.get_or_insert(Instant::now() + grace.min(GOODBYE_MAX));
@@ -285,6 +317,24 @@ async fn attach_to(dialer: &Dialer, config: &LinkConfig) -> Result<Stream, Refus
         return Err(Refusal::DevMode);
     }
     Ok(Stream { requests, responses, rest: rest.collect(), attached })
+}
+
+/// Lets the core hear the last that was said: it ends its side when it has.
+async fn finish(Stream { requests, mut responses, .. }: Stream) {
+    drop(requests);
+    let heard = async { while let Ok(Some(_)) = responses.message().await {} };
+    if time::timeout(LAST_WORDS, heard).await.is_err() {
+        tracing::warn!("the core may not have heard who has left");
+    }
+}
+
+/// The core's next message, once there is room for it. Cancel-safe.
+async fn next_message(
+    posts: &dyn Posts,
+    responses: &mut Streaming<AttachResponse>,
+) -> Result<Option<AttachResponse>, Status> {
+    future::poll_fn(|cx| posts.poll_room(cx)).await;
+    responses.message().await
 }
 
 /// Never, without a deadline.

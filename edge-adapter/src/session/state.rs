@@ -294,12 +294,7 @@ impl Session {
                 }
                 self.join_failed(&room);
             }
-            UndoKind::Leave => {
-                self.answered();
-                if let Some(place) = self.places.iter_mut().find(|place| place.name == room) {
-                    place.wanted = true;
-                }
-            }
+            UndoKind::Leave => self.leave_failed(&room),
         }
         let failure = Failure::new(Code::ResourceExhausted, "the queue to the core is full");
         Reply::Error(Rejected { id, room: Some(room), failure: failure.retry_after_ms(BUSY_RETRY_MS) })
@@ -374,6 +369,14 @@ impl Session {
         place.replaying = false;
         if place.joins == 0 && place.stage == Stage::Joining {
             self.forget_place(at);
+        }
+    }
+
+    /// A leave failed: the session is in the room as before.
+    pub fn leave_failed(&mut self, name: &str) {
+        self.answered();
+        if let Some(place) = self.places.iter_mut().find(|place| *place.name == *name) {
+            place.wanted = true;
         }
     }
 

@@ -18,13 +18,24 @@ const TOKEN_MAX: usize = 8 * 1024;
 /// The longest epoch that a core may give; a longer one is not carried, its room will not be recovered.
 const EPOCH_MAX: usize = 64;
 
+/// In how many rooms an unreadable token is told to be one. More than any client comes back to; what is joined later
+/// is joined afresh.
+const UNREADABLE_MAX: usize = 1000;
+
 type Hash = [u8; 8];
 
 /// What a cursor says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
-    /// None: it could not be read.
-    rooms: Option<Vec<(Hash, Position)>>,
+    said: Said,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Said {
+    /// Where the client left off.
+    Rooms(Vec<(Hash, Position)>),
+    /// It could not be read. These rooms have been told so.
+    Unreadable(Vec<Hash>),
 }
 
 impl Cursor {
@@ -40,8 +51,8 @@ impl Cursor {
         rooms: impl IntoIterator<Item = (&'a str, &'a Position)>,
     ) -> String {
         let mut bytes = vec![VERSION];
-        for (room, position) in brought.and_then(|cursor| cursor.rooms.as_ref()).into_iter().flatten() {
-            push_room(&mut bytes, *room, position);
+        if let Some(Cursor { said: Said::Rooms(rooms) }) = brought {
+            rooms.iter().for_each(|(room, position)| push_room(&mut bytes, *room, position));
         }
         for (room, position) in rooms {
             push_room(&mut bytes, hash(room), position);
@@ -49,17 +60,22 @@ impl Cursor {
         BASE64_URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// Drops a room's position. An unreadable cursor has none to drop.
+    /// It has served a room's first join.
     pub fn forget(&mut self, room: &str) {
-        if let Some(rooms) = &mut self.rooms {
-            let gone = hash(room);
-            rooms.retain(|(hash, _)| *hash != gone);
+        let gone = hash(room);
+        match &mut self.said {
+            Said::Rooms(rooms) => rooms.retain(|(hash, _)| *hash != gone),
+            Said::Unreadable(told) if !told.contains(&gone) => told.push(gone),
+            Said::Unreadable(_) => {}
         }
     }
 
-    /// No room is left in it. An unreadable cursor always has something to say.
+    /// It has nothing to say to any room any more.
     pub fn is_empty(&self) -> bool {
-        self.rooms.as_ref().is_some_and(Vec::is_empty)
+        match &self.said {
+            Said::Rooms(rooms) => rooms.is_empty(),
+            Said::Unreadable(told) => told.len() >= UNREADABLE_MAX,
+        }
     }
 
     /// Reads a token. None for anything that [`Cursor::encode`] did not write, or wrote in another version.
@@ -80,22 +96,26 @@ impl Cursor {
             let seq = take_varint(&mut rest)?;
             rooms.push((room, Position { epoch, seq }));
         }
-        Some(Cursor { rooms: Some(rooms) })
+        Some(Cursor { said: Said::Rooms(rooms) })
     }
 
     /// What stands for a token that could not be read: no position in it fits any room.
     pub fn unreadable() -> Cursor {
-        Cursor { rooms: None }
+        Cursor { said: Said::Unreadable(Vec::new()) }
     }
 
-    /// Where the client left off in a room; none if the cursor does not know the room. The empty epoch, which no room
-    /// has, stands for an unreadable cursor's.
+    /// Where the client left off in a room; none if the cursor does not know the room, or has served it. The empty epoch,
+    /// which no room has, stands for an unreadable cursor's.
     pub fn position_for(&self, room: &str) -> Option<Position> {
-        let Some(rooms) = &self.rooms else {
-            return Some(Position { epoch: "".into(), seq: 0 });
-        };
         let wanted = hash(room);
-        rooms.iter().find(|(hash, _)| *hash == wanted).map(|(_, position)| position.clone())
+        match &self.said {
+            Said::Rooms(rooms) => {
+                rooms.iter().find(|(hash, _)| *hash == wanted).map(|(_, position)| position.clone())
+            }
+            Said::Unreadable(told) => {
+                (!told.contains(&wanted)).then(|| Position { epoch: "".into(), seq: 0 })
+            }
+        }
     }
 }
 
@@ -189,7 +209,13 @@ mod tests {
     /// An unknown cursor is never taken for "caught up".
     #[test]
     fn an_unreadable_cursor_fits_no_room() {
-        assert_eq!(Cursor::unreadable().position_for("any"), Some(at("", 0)));
+        let mut cursor = Cursor::unreadable();
+        assert_eq!(cursor.position_for("any"), Some(at("", 0)));
+        cursor.forget("any");
+        assert_eq!(cursor.position_for("any"), None, "it serves a room's first join");
+        assert_eq!(cursor.position_for("other"), Some(at("", 0)));
+        (0..UNREADABLE_MAX).for_each(|n| cursor.forget(&n.to_string()));
+        assert!(cursor.is_empty(), "what is remembered is bounded");
     }
 
     #[test]

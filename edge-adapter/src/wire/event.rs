@@ -41,6 +41,20 @@ pub enum Payload {
     Binary(Bytes),
 }
 
+impl Payload {
+    /// Its size in bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Payload::Json(bytes) | Payload::Binary(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether it has no bytes at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// An event of a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {

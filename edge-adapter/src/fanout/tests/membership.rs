@@ -33,6 +33,7 @@ async fn a_leave_between_two_events_cuts_the_run() {
         event(7),
         Post::Failed {
             session: asks.key,
+            due: false,
             id: None,
             name: None,
             failure: crate::wire::event::Failure::new(crate::wire::event::Code::Internal, "last"),

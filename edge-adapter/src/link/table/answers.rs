@@ -236,7 +236,7 @@ impl Table {
             self.out.post(key, Post::Left { session: key, room: id, asked });
         } else if let Some(id) = asked {
             let failure = Failure::new(Code::FailedPrecondition, "not in this room");
-            self.out.post(key, Post::Failed { session: key, id, name: Some(name.into()), failure });
+            self.out.post(key, Post::LeaveFailed { session: key, id, name: name.into(), failure });
         }
     }
 
@@ -289,7 +289,7 @@ impl Table {
                 return self.pull_failed(now, key, &name, failure.code);
             }
             let name = (!name.is_empty()).then(|| name.into());
-            self.out.post(key, Post::Failed { session: key, id: None, name, failure });
+            self.out.post(key, Post::Failed { session: key, due: false, id: None, name, failure });
         }
     }
 

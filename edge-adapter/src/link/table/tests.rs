@@ -155,6 +155,9 @@ fn short(post: &Post) -> String {
         Post::JoinFailed { id, failure, .. } => {
             format!("no join {} {}", id.as_deref().unwrap_or("-"), failure.code.name())
         }
+        Post::LeaveFailed { id, failure, .. } => {
+            format!("no leave {} {}", id.as_deref().unwrap_or("-"), failure.code.name())
+        }
         Post::Page { events, live, .. } => {
             format!("page {:?} {}", seqs(events), if *live { "live" } else { "paging" })
         }

@@ -80,6 +80,21 @@ fn join_leave_join_ends_inside() {
     assert!(!session.is_due());
 }
 
+/// A leave that the core could not carry out: the session is in the room as before, and nothing is owed to it.
+#[test]
+fn a_failed_leave_leaves_the_session_inside() {
+    let (mut session, limits) = (Session::default(), unlimited());
+    let _ = command(&mut session, &limits, NOW, join("a"));
+    enter(&mut session, 1, "a");
+    assert_eq!(code(command(&mut session, &limits, NOW, leave("a"))), None);
+    assert_eq!(code(command(&mut session, &limits, NOW, typing("a"))), Some(Code::FailedPrecondition));
+    assert!(session.is_due());
+    session.leave_failed("a");
+    assert!(!session.is_due());
+    assert_eq!(code(command(&mut session, &limits, NOW, typing("a"))), None);
+    assert_eq!(code(command(&mut session, &limits, NOW, leave("a"))), None, "it may leave again");
+}
+
 #[test]
 fn a_failed_join_frees_the_place_unless_another_is_under_way() {
     let (mut session, limits) = (Session::default(), limits(1));
