@@ -28,6 +28,19 @@ pub struct Config {
     pub reflection: bool,
 }
 
+impl Config {
+    /// How many bytes of events a page of history may hold: half of what may wait for a session, so that no page cuts its reader off.
+    /// `more` tells of the rest.
+    pub fn history_page_bytes(&self) -> usize {
+        self.session_queue_bytes / 2
+    }
+
+    /// How many bytes of a replay go into a queue at once: a quarter of it, so that live events of other rooms fit beside it.
+    pub fn replay_page_bytes(&self) -> usize {
+        self.session_queue_bytes / 4
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

@@ -208,6 +208,7 @@ fn edge_config(common: &Common, limits: &Limits, edge: &EdgeSettings) -> hearth_
         max_connections_per_address: edge.max_connections_per_address,
         allowed_origins: edge.allowed_origins.clone(),
         allow_local_origins: true,
+        local_hosts_only: edge.http.ip().is_loopback(),
         playground: edge.playground.is_none_or(|switch| switch.is_on()),
         drain_timeout: common.drain_timeout,
         shards,

@@ -11,7 +11,7 @@ mod rooms;
 pub use delivery::{Delivery, SharedEvent, To};
 pub use error::Error;
 pub use outbox::Outbox;
-pub use replay::{JoinRequest, REPLAY_PAGE_BYTES};
+pub use replay::JoinRequest;
 
 use crate::{
     config::Config,
@@ -32,6 +32,8 @@ pub struct Hub {
     rooms: Arc<Rooms>,
     engine: Arc<dyn Engine>,
     metrics: CoreMetrics,
+    /// How much of a replay goes into a queue at once.
+    page_bytes: usize,
 }
 
 /// A room in a listing, with how many sessions are in it here.
@@ -45,15 +47,19 @@ pub struct Listed {
 
 impl Hub {
     /// A hub over the engine that `make` builds around its feed.
-    pub fn new(metrics: CoreMetrics, make: impl FnOnce(Arc<dyn Sink>) -> Arc<dyn Engine>) -> Arc<Self> {
+    pub fn new(
+        config: &Config,
+        metrics: CoreMetrics,
+        make: impl FnOnce(Arc<dyn Sink>) -> Arc<dyn Engine>,
+    ) -> Arc<Self> {
         let rooms = Arc::new(Rooms::new(metrics.clone()));
         let engine = make(rooms.clone());
-        Arc::new(Self { rooms, engine, metrics })
+        Arc::new(Self { rooms, engine, metrics, page_bytes: config.replay_page_bytes() })
     }
 
     /// A hub over an engine in memory.
     pub fn in_memory(config: &Config, boot: &str, metrics: CoreMetrics) -> Arc<Self> {
-        Self::new(metrics, |sink| Arc::new(crate::engine::memory::Memory::new(config, boot, sink)))
+        Self::new(config, metrics, |sink| Arc::new(crate::engine::memory::Memory::new(config, boot, sink)))
     }
 
     /// The engine's identity.

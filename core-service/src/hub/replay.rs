@@ -20,9 +20,6 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// How much of a replay goes into a queue at once: a quarter of a session's queue, so that live events of its other rooms fit beside it.
-pub const REPLAY_PAGE_BYTES: usize = 256 * 1024;
-
 /// How often a turn is tried anew when the tail did not reach back to what was read. Then the page is given as it is, not live, and the reader
 /// pulls on.
 const TRIES: usize = 4;
@@ -144,8 +141,7 @@ impl Hub {
             },
             Start::Since(position) => position.seq,
         };
-        let range =
-            Range { after: Some(after), before: None, limit: usize::MAX, max_bytes: REPLAY_PAGE_BYTES };
+        let range = Range { after: Some(after), before: None, limit: usize::MAX, max_bytes: self.page_bytes };
         self.read(room, range).await.map(Some)
     }
 
@@ -177,7 +173,7 @@ impl Hub {
                 after: Some(position.seq),
                 limit: usize::MAX,
                 before: None,
-                max_bytes: REPLAY_PAGE_BYTES,
+                max_bytes: self.page_bytes,
             };
             match self.engine.read(room, range).await {
                 Ok(read) => {

@@ -96,7 +96,12 @@ impl Event {
 
     /// What it costs to keep it, in bytes, near enough to bound memory by.
     pub fn cost(&self) -> usize {
-        let id = self.id.as_ref().map_or(0, |id| id.as_str().len());
-        EVENT_OVERHEAD + self.payload.len() + id + self.author.as_str().len()
+        let id = self.id.as_ref().map_or(0, |id| as_json(id.as_str()));
+        EVENT_OVERHEAD + self.payload.len() + id + as_json(self.author.as_str())
     }
+}
+
+/// How many bytes a text takes as JSON, at most: pages are bounded by what readers are sent.
+fn as_json(text: &str) -> usize {
+    text.bytes().map(|byte| if byte < b' ' { 6 } else { 1 + usize::from(matches!(byte, b'"' | b'\\')) }).sum()
 }

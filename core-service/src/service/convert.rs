@@ -20,10 +20,6 @@ use std::{borrow::Cow, sync::Arc};
 /// The most events of one read, and how many when nothing is said.
 const HISTORY_LIMIT: (u32, u32) = (1000, 100);
 
-/// And how many bytes: half of what may wait for a session, so that a page of large events does not cut its reader. `more` tells
-/// of the rest.
-const HISTORY_BYTES: usize = 512 * 1024;
-
 pub(super) fn room(name: &str) -> Result<RoomName, Error> {
     Ok(RoomName::new(name)?)
 }
@@ -100,12 +96,17 @@ pub(super) fn new_event(
     })
 }
 
-pub(super) fn range(after: Option<u64>, before: Option<u64>, limit: Option<u32>) -> Result<Range, Error> {
+pub(super) fn range(
+    after: Option<u64>,
+    before: Option<u64>,
+    limit: Option<u32>,
+    max_bytes: usize,
+) -> Result<Range, Error> {
     let limit = limit.unwrap_or(HISTORY_LIMIT.1);
     if !(1..=HISTORY_LIMIT.0).contains(&limit) {
         return Err(Error::Field { field: "limit", problem: Cow::from("must be 1 to 1000") });
     }
-    Ok(Range { after, before, limit: limit as usize, max_bytes: HISTORY_BYTES })
+    Ok(Range { after, before, limit: limit as usize, max_bytes })
 }
 
 pub(super) fn event(event: &Event) -> v1::Event {
@@ -316,6 +317,6 @@ mod tests {
         assert!(matches!(payload(json("{\"a\":1}"), Door::Edge, 3), Err(Error::TooLarge { .. })));
         assert!(payload(None, Door::Service, 99).is_err());
         assert!(kind(99).is_err());
-        assert!(range(None, None, Some(0)).is_err() && range(None, None, Some(1001)).is_err());
+        assert!(range(None, None, Some(0), 1).is_err() && range(None, None, Some(1001), 1).is_err());
     }
 }

@@ -131,7 +131,8 @@ impl RoomService for Rooms {
         let v1::ListMessagesRequest { room, after, before, limit } = request.into_inner();
         let read = async {
             let room = convert::room(&room)?;
-            self.shared.hub.read(&room, convert::range(after, before, limit)?).await
+            let max_bytes = self.shared.config.history_page_bytes();
+            self.shared.hub.read(&room, convert::range(after, before, limit, max_bytes)?).await
         };
         let read = read.await.map_err(|error: Error| status::status(&error))?;
         Ok(Response::new(v1::ListMessagesResponse {
@@ -147,7 +148,7 @@ impl RoomService for Rooms {
     ) -> Result<Response<v1::ListRoomsResponse>, Status> {
         let v1::ListRoomsRequest { page_size, page_token, prefix } = request.into_inner();
         let listed = async {
-            let size = convert::range(None, None, page_size)
+            let size = convert::range(None, None, page_size, usize::MAX)
                 .map_err(|_| Error::Field { field: "page_size", problem: Cow::from("must be 1 to 1000") })?
                 .limit;
             // The token is the last name of the page before.

@@ -118,13 +118,16 @@ impl Sessions {
     /// The next page of a resumed room's replay.
     pub(super) async fn pull_for_all(&mut self, pull: v1::Pull) {
         let to = To::default();
-        let done = match (convert::room(&pull.room), convert::since(pull.after)) {
-            (Ok(room), Some(after)) => self.hub.pull(&self.outbox, to.clone(), &room, after).await,
-            (Err(error), _) => Err(error),
-            (_, None) => Err(Error::Field { field: "after", problem: Cow::from("must be set") }),
+        let room = match convert::room(&pull.room) {
+            Ok(room) => room,
+            Err(error) => return self.outbox.push(Delivery::Failed(to, None, error)),
+        };
+        let done = match convert::since(pull.after) {
+            Some(after) => self.hub.pull(&self.outbox, to.clone(), &room, after).await,
+            None => Err(Error::Field { field: "after", problem: Cow::from("must be set") }),
         };
         if let Err(error) = done {
-            self.outbox.push(Delivery::Failed(to, None, error));
+            self.outbox.push(Delivery::Failed(to, Some(room), error));
         }
     }
 
@@ -212,12 +215,18 @@ impl Sessions {
                 }
             }
             (Command::History(history), Some(room)) => {
-                let range = convert::range(history.after, history.before, history.limit)?;
+                let range = convert::range(
+                    history.after,
+                    history.before,
+                    history.limit,
+                    self.config.history_page_bytes(),
+                )?;
                 let read = self.hub.read(room, range).await?;
                 let (to, room) = (to.clone(), room.clone());
                 let (position, events, more) = (read.position, read.events, read.more);
                 self.outbox.push(Delivery::History { to, room, position, events, more });
             }
+            (Command::Pull(_), Some(room)) if !session.rooms.contains(room) => return Err(Error::NotJoined),
             (Command::Pull(pull), Some(room)) => {
                 let after = convert::since(pull.after);
                 let after =

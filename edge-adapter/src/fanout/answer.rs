@@ -19,6 +19,7 @@ use std::sync::Arc;
 #[derive(Clone, Copy)]
 struct Entry<'a> {
     room: RoomId,
+    asked: bool,
     name: &'a Arc<str>,
     echo: bool,
 }
@@ -41,17 +42,36 @@ impl Shard {
                 self.error(slot, id.as_deref(), name.as_deref(), &failure);
                 self.drained(slot);
             }
+            Post::HistoryFailed { session, id, name, failure } => {
+                let Some(slot) = self.open(session) else { return };
+                self.connections[slot as usize].session.history_read();
+                self.error(slot, id.as_deref(), Some(&name), &failure);
+                self.drained(slot);
+            }
             Post::History { session, id, name, position, events, more } => {
-                let Some(slot) = self.answered(session) else { return };
+                let Some(slot) = self.open(session) else { return };
+                self.connections[slot as usize].session.history_read();
                 let events = events.iter().map(|shared| &shared.event);
                 let frame = json::history(id.as_deref(), &name, &position, events, more).into_frame();
                 self.out.own(&mut self.connections, slot, frame);
                 self.drained(slot);
             }
-            Post::Joined { session, id, room, name, echo, position, recovered, replayed, page, live } => {
+            Post::Joined {
+                session,
+                asked,
+                id,
+                room,
+                name,
+                echo,
+                position,
+                recovered,
+                replayed,
+                page,
+                live,
+            } => {
                 let Some(slot) = self.open(session) else { return };
                 let told = json::Joined { position: &position, cursor: "", recovered, replayed };
-                self.joined(slot, id.as_deref(), Entry { room, name: &name, echo }, told);
+                self.joined(slot, id.as_deref(), Entry { room, asked, name: &name, echo }, told);
                 self.replay(slot, room, &page);
                 if live {
                     self.make_live(slot, room, position);
@@ -148,7 +168,7 @@ impl Shard {
 
     /// Gives the session its place, from which pages go on, and says so; `told` lacks the cursor only.
     fn joined(&mut self, slot: u32, id: Option<&str>, entry: Entry<'_>, told: json::Joined<'_>) {
-        let Entry { room, name, echo } = entry;
+        let Entry { room, asked, name, echo } = entry;
         let session = &self.connections[slot as usize].session;
         // Its number may be new too, if all had left before the core was replaced. While joining it has none: what
         // stands in its stead is the number of another room, which must not be left.
@@ -162,7 +182,7 @@ impl Shard {
         let seen = Position { seq: told.position.seq.saturating_sub(told.replayed), ..told.position.clone() };
         let session = &mut self.connections[slot as usize].session;
         session.forget_brought(name);
-        session.joined(name, room, echo, seen);
+        session.joined(name, (room, asked), echo, seen);
         let cursor = self.cursor(slot);
         let frame = json::joined(id, name, &json::Joined { cursor: &cursor, ..told }).into_frame();
         self.out.own(&mut self.connections, slot, frame);
@@ -212,6 +232,8 @@ impl Shard {
             let cursor = self.cursor(slot);
             let joined = json::Joined { position, cursor: &cursor, recovered: None, replayed: 0 };
             self.out.own(&mut self.connections, slot, json::joined(id, &name, &joined).into_frame());
+        } else if let Some(connection) = self.connections.get_mut(slot as usize) {
+            self.out.touch(connection, slot);
         }
         self.drained(slot);
     }
@@ -232,6 +254,10 @@ impl Shard {
         };
         if let Some(frame) = frame {
             self.out.own(&mut self.connections, slot, frame.into_frame());
+        }
+        if let Some(connection) = self.connections.get_mut(slot as usize) {
+            // What waited for this room's replay may go on.
+            self.out.touch(connection, slot);
         }
         self.drained(slot);
     }

@@ -11,8 +11,10 @@ use std::time::Duration;
 
 /// How long a client may take to answer a close frame.
 const CLOSE_LINGER: Duration = Duration::from_secs(3);
-/// How long a drain waits for answers that the core owes.
+/// How long a drain waits for answers that the core owes, at most half of its time.
 const DRAIN_ANSWERS: Duration = Duration::from_secs(2);
+/// And then for the link's word that they will not come.
+const DRAIN_REFUSALS: Duration = Duration::from_millis(200);
 /// Over how long the clients of a drained edge spread their return, for each of them; the other edges take a thousand
 /// a second without noticing.
 const RETURN_PER_SESSION_MS: u64 = 1;
@@ -103,7 +105,8 @@ impl Shard {
         if self.drain.is_some() {
             return;
         }
-        self.drain = Some(Drain::Until(self.clock.now + DRAIN_ANSWERS));
+        let wait = DRAIN_ANSWERS.min(self.config.drain_timeout / 2);
+        self.drain = Some(Drain::Answers(self.clock.now + wait));
         let spread = (self.census.count() as u64).saturating_mul(RETURN_PER_SESSION_MS).max(RETURN_MIN_MS);
         let frame = json::draining(spread).into_frame();
         for slot in self.alive() {
@@ -120,6 +123,13 @@ impl Shard {
         if self.drain.is_some() && (connection.phase == Phase::Opening || !connection.session.is_due()) {
             self.shut(slot, CloseReason::Draining);
         }
+    }
+
+    /// No longer waits for the core: what it has not answered is told to be unknown.
+    pub(super) fn give_up(&mut self) {
+        self.drain = Some(Drain::Refusals(self.clock.now + DRAIN_REFUSALS));
+        // Never refused.
+        let _ = self.upstream.send(Request::GiveUp);
     }
 
     /// Ends the rest.

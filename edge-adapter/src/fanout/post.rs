@@ -30,6 +30,8 @@ pub enum Post {
     Joined {
         /// Which.
         session: SessionKey,
+        /// It asked for this.
+        asked: bool,
         /// The id of its command; none if it gave none or asked for nothing.
         id: Option<ClientId>,
         /// The room.
@@ -106,6 +108,17 @@ pub enum Post {
     },
     /// A leave that failed: the session is in the room as before.
     LeaveFailed {
+        /// Which.
+        session: SessionKey,
+        /// The id of its command.
+        id: Option<ClientId>,
+        /// The room's name.
+        name: Arc<str>,
+        /// Why.
+        failure: Failure,
+    },
+    /// History that could not be read.
+    HistoryFailed {
         /// Which.
         session: SessionKey,
         /// The id of its command.

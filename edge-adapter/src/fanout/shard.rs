@@ -75,7 +75,9 @@ pub struct Clock {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drain {
     /// Until then.
-    Until(Instant),
+    Answers(Instant),
+    /// It is over; until then they are refused.
+    Refusals(Instant),
     /// All has been closed.
     Over,
 }
@@ -301,7 +303,7 @@ impl Shard {
     fn deadline(&self) -> Instant {
         let linger = self.closing.front().map(|(at, _)| *at);
         let drain = match self.drain {
-            Some(Drain::Until(at)) => Some(at),
+            Some(Drain::Answers(at) | Drain::Refusals(at)) => Some(at),
             Some(Drain::Over) | None => None,
         };
         [linger, drain].into_iter().flatten().fold(self.clock.next_tick, Instant::min)
@@ -319,10 +321,10 @@ impl Shard {
                 self.remove(slot as u32);
             }
         }
-        if let Some(Drain::Until(at)) = self.drain
-            && at <= now
-        {
-            self.end_drain();
+        match self.drain {
+            Some(Drain::Answers(at)) if at <= now => self.give_up(),
+            Some(Drain::Refusals(at)) if at <= now => self.end_drain(),
+            _ => {}
         }
         if self.clock.next_tick <= now {
             self.clock.next_tick = now + self.clock.period;

@@ -46,6 +46,7 @@ fn config() -> Config {
         max_connections_per_address: 0,
         allowed_origins: Vec::new(),
         allow_local_origins: true,
+        local_hosts_only: false,
         playground: false,
         drain_timeout: Duration::from_secs(10),
         shards: 1,
@@ -256,6 +257,7 @@ fn joined_as(
     live: bool,
 ) -> Post {
     Post::Joined {
+        asked: true,
         session,
         id: None,
         room: ROOM,

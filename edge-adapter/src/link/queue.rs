@@ -31,7 +31,10 @@ impl Queue {
     pub fn push(&self, request: Request) -> Result<(), Busy> {
         let weight = weight(&request);
         let mut waiting = self.lock();
-        let bounded = !matches!(request, Request::Open { .. } | Request::Close { .. } | Request::Pull { .. });
+        let bounded = !matches!(
+            request,
+            Request::Open { .. } | Request::Close { .. } | Request::Pull { .. } | Request::GiveUp
+        );
         if waiting.closed || (bounded && waiting.bytes + weight > QUEUE_BYTES_MAX) {
             return Err(Busy);
         }
@@ -82,11 +85,14 @@ pub fn weight(request: &Request) -> usize {
     let id = |id: &Option<Box<str>>| id.as_ref().map_or(0, |id| id.len());
     REQUEST_BYTES
         + match request {
-            Request::Join { id: own, room, .. }
-            | Request::Leave { id: own, room, .. }
-            | Request::History { id: own, room, .. } => id(own) + room.len(),
+            Request::Join { id: own, room, since, .. } => {
+                id(own) + room.len() + since.as_ref().map_or(0, |since| since.epoch.len())
+            }
+            Request::Leave { id: own, room, .. } | Request::History { id: own, room, .. } => {
+                id(own) + room.len()
+            }
             Request::Publish { id: own, room, payload, .. } => id(own) + room.len() + payload.len(),
-            Request::Open { .. } | Request::Close { .. } | Request::Pull { .. } => 0,
+            Request::Open { .. } | Request::Close { .. } | Request::Pull { .. } | Request::GiveUp => 0,
         }
 }
 

@@ -83,6 +83,12 @@ enum Replay {
     Session(SessionKey, Arc<str>),
 }
 
+impl Replay {
+    fn is_of(&self, name: &str) -> bool {
+        matches!(self, Replay::Room(room) if **room == *name)
+    }
+}
+
 /// What the link knows. Only the worker has it.
 #[derive(Debug)]
 pub struct Table {
@@ -145,6 +151,23 @@ impl Table {
                 self.ask(now, session, What::History { id, room, after, before, limit });
             }
             Request::Pull { session, room, after } => self.pull(session, &room, after),
+            Request::GiveUp => self.give_up(),
+        }
+    }
+
+    /// Fails all that is pending but sessions that wait to be let in: those are sent away as they are.
+    fn give_up(&mut self) {
+        let unanswered: Vec<u64> = self.pending.numbers().collect();
+        for number in unanswered {
+            let Some(pending) = self.pending.get(number) else { continue };
+            if let What::Open { .. } = pending.what {
+                continue;
+            }
+            let message = match pending.sent {
+                true => "the edge goes away before the core has answered: outcome unknown",
+                false => "the edge goes away and no core was to be reached",
+            };
+            self.fail(number, Failure::new(Code::Unavailable, message).retry_after_ms(RETRY_AFTER_MS));
         }
     }
 
@@ -329,9 +352,7 @@ impl Table {
             What::Publish { id, room, .. } => {
                 Post::Failed { session, due: id.is_some(), id, name: Some(room), failure }
             }
-            What::History { id, room, .. } => {
-                Post::Failed { session, due: true, id, name: Some(room), failure }
-            }
+            What::History { id, room: name, .. } => Post::HistoryFailed { session, id, name, failure },
         };
         self.out.post(session, post);
     }

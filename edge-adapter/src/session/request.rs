@@ -85,6 +85,8 @@ pub enum Request {
         /// The last position that it was sent.
         after: Position,
     },
+    /// Nobody waits for answers any longer: all that is pending fails. The edge goes away.
+    GiveUp,
 }
 
 /// The queue to the core is full.
@@ -93,6 +95,6 @@ pub struct Busy;
 
 /// Where requests go. The link is one; tests have others.
 pub trait Upstream: Send + Sync {
-    /// Takes a request. `Open`, `Close` and `Pull` are never refused: there are only so many sessions.
+    /// Takes a request. `Open`, `Close`, `Pull` and `GiveUp` are never refused: there are only so many sessions.
     fn send(&self, request: Request) -> Result<(), Busy>;
 }

@@ -41,10 +41,12 @@ pub struct Session {
     /// What the client brought from its last connection; only rooms that it has not joined yet.
     cursor: Option<Box<Cursor>>,
     meter: Meter,
-    /// Joins that wait for the replay of others, and what follows them.
+    /// What waits for replays and pages of history, and what follows it.
     held: Option<Box<Held>>,
     /// Requests that the core will answer.
     due: u32,
+    /// A page of history is under way.
+    reading: bool,
 }
 
 /// A room that the session is in, or on the way in or out.
@@ -124,6 +126,7 @@ enum UndoKind {
     /// No answer would have come.
     Nothing,
     Answer,
+    History,
     Join {
         wanted_before: bool,
     },
@@ -185,7 +188,7 @@ impl Session {
             }
             Action::History { room, after, before, limit } => {
                 self.due += 1;
-                let undo = Undo { id: id.clone(), room: room.clone(), kind: UndoKind::Answer };
+                let undo = Undo { id: id.clone(), room: room.clone(), kind: UndoKind::History };
                 Verdict::Ask(Request::History { session, id, room, after, before, limit }, undo)
             }
         }
@@ -205,7 +208,9 @@ impl Session {
         wish: Wish,
     ) -> Verdict {
         let since = wish.since.or_else(|| self.cursor.as_ref()?.position_for(&room));
-        let full = self.places.len() >= limits.rooms;
+        // What it is about to leave does not count, as it will not for the core; yet places are bounded too.
+        let wanted = self.places.iter().filter(|place| place.wanted).count();
+        let full = wanted >= limits.rooms || self.places.len() >= 2 * limits.rooms;
         let wanted_before = match self.places.iter_mut().find(|place| place.name == room) {
             Some(place) => {
                 place.joins = place.joins.saturating_add(1);
@@ -225,8 +230,8 @@ impl Session {
         Verdict::Ask(Request::Join { session, id, room, since, history, echo }, undo)
     }
 
-    /// What may go to the core now. Replays come one room after the other, or a client that comes back to many rooms
-    /// would overrun its queue for ever; `drained` says that nothing much waits for its socket. None: it is held,
+    /// What may go to the core now. Replays and pages of history come one after the other, or a client that comes back to
+    /// many rooms would overrun its queue for ever; `drained` says that nothing much waits for its socket. None: it is held,
     /// and [`Session::next_held`] gives it back.
     pub fn hold(
         &mut self,
@@ -235,12 +240,14 @@ impl Session {
         drained: bool,
     ) -> Result<Option<(Request, Undo)>, Reply> {
         let room = match &request {
-            Request::Join { room, .. } | Request::Leave { room, .. } => room,
+            Request::Join { room, .. } | Request::Leave { room, .. } | Request::History { room, .. } => room,
+            // Needs the session to be in.
+            Request::Publish { room, kind: Kind::Typing, .. } => room,
             _ => return Ok(Some((request, undo))),
         };
         let waits = match &self.held {
-            Some(held) => replays(&request) || held.queue.iter().any(|(_, undo)| undo.room == *room),
-            None => replays(&request) && !self.may_replay(drained),
+            Some(held) => is_long(&request) || held.queue.iter().any(|(_, undo)| undo.room == *room),
+            None => is_long(&request) && !self.may_replay(drained),
         };
         if !waits {
             self.note_replay(&request);
@@ -257,7 +264,7 @@ impl Session {
     /// The next request that was held and may go now.
     pub fn next_held(&mut self, drained: bool) -> Option<(Request, Undo)> {
         let (first, _) = self.held.as_ref()?.queue.front()?;
-        if replays(first) && !self.may_replay(drained) {
+        if is_long(first) && !self.may_replay(drained) {
             return None;
         }
         let held = self.held.as_mut()?;
@@ -270,16 +277,27 @@ impl Session {
     }
 
     fn may_replay(&self, drained: bool) -> bool {
-        drained && !self.places.iter().any(|place| place.replaying || place.stage == Stage::Paging)
+        drained
+            && !self.reading
+            && !self.places.iter().any(|place| place.replaying || place.stage == Stage::Paging)
     }
 
     fn note_replay(&mut self, request: &Request) {
-        if let Request::Join { room, .. } = request
-            && replays(request)
-            && let Some(place) = self.places.iter_mut().find(|place| place.name == *room)
-        {
-            place.replaying = true;
+        match request {
+            Request::History { .. } => self.reading = true,
+            Request::Join { room, .. } if is_long(request) => {
+                if let Some(place) = self.places.iter_mut().find(|place| place.name == *room) {
+                    place.replaying = true;
+                }
+            }
+            _ => {}
         }
+    }
+
+    /// A page of history, or an error in its stead, has come.
+    pub fn history_read(&mut self) {
+        self.answered();
+        self.reading = false;
     }
 
     /// The queue to the core was full: as if the command had not come. What the client is told.
@@ -288,6 +306,7 @@ impl Session {
         match kind {
             UndoKind::Nothing => {}
             UndoKind::Answer => self.answered(),
+            UndoKind::History => self.history_read(),
             UndoKind::Join { wanted_before } => {
                 if let Some(place) = self.places.iter_mut().find(|place| place.name == room) {
                     place.wanted = wanted_before;
@@ -315,20 +334,28 @@ impl Session {
         self.due > 0
     }
 
-    /// The core let the session into a room, or moved it there to another position. The place is paging from then on;
+    /// The core let the session into a room, because it `asked` or to move it there to another position. The place is paging from then on;
     /// the shard makes it live.
-    pub fn joined(&mut self, name: &Arc<str>, room: RoomId, echo: bool, sent: Position) -> &mut Place {
+    pub fn joined(
+        &mut self,
+        name: &Arc<str>,
+        (room, asked): (RoomId, bool),
+        echo: bool,
+        sent: Position,
+    ) -> &mut Place {
         let at = match self.places.iter().position(|place| place.name == *name) {
             Some(at) => at,
             None => {
-                self.push(Place::joining(name.clone()));
+                self.push(Place { joins: 0, ..Place::joining(name.clone()) });
                 self.places.len() - 1
             }
         };
+        if asked {
+            self.answered();
+        }
         let place = &mut self.places[at];
-        if place.joins > 0 {
-            place.joins -= 1;
-            self.due = self.due.saturating_sub(1);
+        if asked {
+            place.joins = place.joins.saturating_sub(1);
         }
         // The core's copy of the name is shared by all its members.
         place.name = name.clone();
@@ -390,6 +417,8 @@ impl Session {
         } else {
             place.stage = Stage::Joining;
             place.sent = None;
+            place.pulling = false;
+            place.replaying = false;
         }
         Some(name)
     }
@@ -472,8 +501,12 @@ struct Wish {
 }
 
 /// Whether the answer to a request may be long.
-fn replays(request: &Request) -> bool {
-    matches!(request, Request::Join { since, history, .. } if since.is_some() || *history > 0)
+fn is_long(request: &Request) -> bool {
+    match request {
+        Request::History { .. } => true,
+        Request::Join { since, history, .. } => since.is_some() || *history > 0,
+        _ => false,
+    }
 }
 
 fn error(id: Option<ClientId>, room: Option<Arc<str>>, failure: Failure) -> Verdict {

@@ -3,6 +3,7 @@
 use crate::config::Config;
 use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, Uri};
+use std::net::{IpAddr, SocketAddr};
 
 /// Whether a request may come from where it says. No `Origin` means no browser: allowed.
 pub fn allowed(config: &Config, uri: &Uri, headers: &HeaderMap) -> bool {
@@ -19,7 +20,9 @@ pub fn allowed(config: &Config, uri: &Uri, headers: &HeaderMap) -> bool {
     // HTTP/2 and absolute URIs name the host in the URI.
     let host = uri.authority().map(|authority| authority.as_str());
     let host = host.or_else(|| headers.get(HOST)?.to_str().ok());
-    host.is_some_and(|host| is_same(scheme, authority, host))
+    // A page of evil.test whose name was turned to 127.0.0.1 is of the same origin as what answers there.
+    let is_trusted = |host: &str| !config.local_hosts_only || is_local(host) || is_address(host);
+    host.is_some_and(|host| is_same(scheme, authority, host) && is_trusted(host))
         || (config.allow_local_origins && is_local(authority))
 }
 
@@ -43,6 +46,11 @@ fn is_local(authority: &str) -> bool {
         Some(rest) => rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok()),
         None => false,
     })
+}
+
+/// An address instead of a name: nobody but the user can have typed that.
+fn is_address(host: &str) -> bool {
+    host.parse::<SocketAddr>().is_ok() || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }
 
 #[cfg(test)]
@@ -93,6 +101,24 @@ mod tests {
             let found = [&strict, &local, &listed, &any].map(|config| allowed(config, &uri, &headers));
             assert_eq!(found, [by_itself, with_local, with_list, true], "{origin} on {host}");
         }
+    }
+
+    /// A name that was turned to loopback under the browser's hands.
+    #[test]
+    fn on_loopback_without_tokens_only_local_hosts_are_the_same_origin() {
+        let (uri, config) = (Uri::from_static("/ws"), Config { local_hosts_only: true, ..testing::config() });
+        let table = [
+            ("evil.test:8080", "http://evil.test:8080", false),
+            ("127.0.0.1:8080", "http://127.0.0.1:8080", true),
+            ("[::1]:8080", "http://[::1]:8080", true),
+            ("192.0.2.1", "http://192.0.2.1", true),
+            ("localhost:8080", "http://localhost:8080", true),
+        ];
+        for (host, origin, expected) in table {
+            assert_eq!(allowed(&config, &uri, &headers(host, origin)), expected, "{origin} on {host}");
+        }
+        let listed = Config { allowed_origins: vec!["http://evil.test:8080".into()], ..config };
+        assert!(allowed(&listed, &uri, &headers("evil.test:8080", "http://evil.test:8080")));
     }
 
     #[test]

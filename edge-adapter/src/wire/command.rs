@@ -4,6 +4,7 @@
 //! is checked and taken as it stands. Unknown fields are ignored. A field that Hearth knows and that
 //! stands there twice is refused, since two readers could take it for two things; `null` is a value like any other,
 //! not an absent field.
+use crate::wire::cursor::EPOCH_MAX;
 use crate::wire::event::{Code, Failure, Kind, Position};
 use bytes::Bytes;
 use hearth_proto::{name, payload};
@@ -192,7 +193,9 @@ impl Envelope<'_> {
         if join.history > LIMIT_MAX {
             return Err(invalid(SHAPE));
         }
-        let since = join.since.map(|since| Position { epoch: since.epoch.into(), seq: since.seq });
+        // No room has so long an epoch: the empty one, which none has either, says the same and is not kept in its place.
+        let epoch = |text: String| if text.len() > EPOCH_MAX { "".into() } else { text.into() };
+        let since = join.since.map(|since| Position { epoch: epoch(since.epoch), seq: since.seq });
         Ok(Action::Join { room, since, history: join.history, presence: join.presence, echo: join.echo })
     }
 

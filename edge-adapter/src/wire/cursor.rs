@@ -15,27 +15,28 @@ use std::{str, sync::Arc};
 const VERSION: u8 = 1;
 /// The longest token that is looked at: a hundred rooms fit, and so do the usual limits of headers.
 const TOKEN_MAX: usize = 8 * 1024;
+/// The bytes that fit such a token.
+const BYTES_MAX: usize = TOKEN_MAX / 4 * 3;
+/// The longest varint.
+const VARINT_MAX: usize = 10;
+/// Stands last where rooms did not fit: no room's name has this hash, but for one in 2^64.
+const OTHERS: [u8; 10] = [0; 10];
 /// The longest epoch that a core may give; a longer one is not carried, its room will not be recovered.
-const EPOCH_MAX: usize = 64;
+pub const EPOCH_MAX: usize = 64;
 
-/// In how many rooms an unreadable token is told to be one. More than any client comes back to; what is joined later
-/// is joined afresh.
-const UNREADABLE_MAX: usize = 1000;
+/// How many rooms are told that nobody knows where the client was in them. More than any client comes back to; what is
+/// joined later is joined afresh.
+const OTHERS_MAX: usize = 1000;
 
 type Hash = [u8; 8];
 
 /// What a cursor says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cursor {
-    said: Said,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Said {
     /// Where the client left off.
-    Rooms(Vec<(Hash, Position)>),
-    /// It could not be read. These rooms have been told so.
-    Unreadable(Vec<Hash>),
+    rooms: Vec<(Hash, Position)>,
+    /// It may have been in other rooms too, where nobody knows: these have been told so. None: it was in no others.
+    others: Option<Vec<Hash>>,
 }
 
 impl Cursor {
@@ -51,11 +52,15 @@ impl Cursor {
         rooms: impl IntoIterator<Item = (&'a str, &'a Position)>,
     ) -> String {
         let mut bytes = vec![VERSION];
-        if let Some(Cursor { said: Said::Rooms(rooms) }) = brought {
-            rooms.iter().for_each(|(room, position)| push_room(&mut bytes, *room, position));
-        }
+        let mut whole = brought.is_none_or(|cursor| cursor.others.is_none());
         for (room, position) in rooms {
-            push_room(&mut bytes, hash(room), position);
+            whole &= push_room(&mut bytes, hash(room), position);
+        }
+        for (room, position) in brought.into_iter().flat_map(|cursor| &cursor.rooms) {
+            whole &= push_room(&mut bytes, *room, position);
+        }
+        if !whole {
+            bytes.extend_from_slice(&OTHERS);
         }
         BASE64_URL_SAFE_NO_PAD.encode(bytes)
     }
@@ -63,19 +68,15 @@ impl Cursor {
     /// It has served a room's first join.
     pub fn forget(&mut self, room: &str) {
         let gone = hash(room);
-        match &mut self.said {
-            Said::Rooms(rooms) => rooms.retain(|(hash, _)| *hash != gone),
-            Said::Unreadable(told) if !told.contains(&gone) => told.push(gone),
-            Said::Unreadable(_) => {}
+        self.rooms.retain(|(hash, _)| *hash != gone);
+        if let Some(told) = self.others.as_mut().filter(|told| !told.contains(&gone)) {
+            told.push(gone);
         }
     }
 
     /// It has nothing to say to any room any more.
     pub fn is_empty(&self) -> bool {
-        match &self.said {
-            Said::Rooms(rooms) => rooms.is_empty(),
-            Said::Unreadable(told) => told.len() >= UNREADABLE_MAX,
-        }
+        self.rooms.is_empty() && self.others.as_ref().is_none_or(|told| told.len() >= OTHERS_MAX)
     }
 
     /// Reads a token. None for anything that [`Cursor::encode`] did not write, or wrote in another version.
@@ -85,8 +86,12 @@ impl Cursor {
         }
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
         let (&VERSION, mut rest) = bytes.split_first()? else { return None };
-        let mut rooms = Vec::new();
+        let mut cursor = Cursor::default();
         while !rest.is_empty() {
+            if rest == OTHERS {
+                cursor.others = Some(Vec::new());
+                break;
+            }
             let room = *take(&mut rest, size_of::<Hash>())?.first_chunk()?;
             let length = usize::from(take(&mut rest, 1)?[0]);
             if length > EPOCH_MAX {
@@ -94,37 +99,39 @@ impl Cursor {
             }
             let epoch: Arc<str> = str::from_utf8(take(&mut rest, length)?).ok()?.into();
             let seq = take_varint(&mut rest)?;
-            rooms.push((room, Position { epoch, seq }));
+            cursor.rooms.push((room, Position { epoch, seq }));
         }
-        Some(Cursor { said: Said::Rooms(rooms) })
+        Some(cursor)
     }
 
     /// What stands for a token that could not be read: no position in it fits any room.
     pub fn unreadable() -> Cursor {
-        Cursor { said: Said::Unreadable(Vec::new()) }
+        Cursor { rooms: Vec::new(), others: Some(Vec::new()) }
     }
 
-    /// Where the client left off in a room; none if the cursor does not know the room, or has served it. The empty epoch,
-    /// which no room has, stands for an unreadable cursor's.
+    /// Where the client left off in a room; none if it was not in it, or the cursor has served it. The empty epoch, which no
+    /// room has, stands for where nobody knows.
     pub fn position_for(&self, room: &str) -> Option<Position> {
         let wanted = hash(room);
-        match &self.said {
-            Said::Rooms(rooms) => {
-                rooms.iter().find(|(hash, _)| *hash == wanted).map(|(_, position)| position.clone())
-            }
-            Said::Unreadable(told) => {
-                (!told.contains(&wanted)).then(|| Position { epoch: "".into(), seq: 0 })
-            }
+        if let Some((_, position)) = self.rooms.iter().find(|(hash, _)| *hash == wanted) {
+            return Some(position.clone());
         }
+        let told = self.others.as_ref()?;
+        (!told.contains(&wanted)).then(|| Position { epoch: "".into(), seq: 0 })
     }
 }
 
-fn push_room(bytes: &mut Vec<u8>, room: Hash, position: &Position) {
+/// False if it no longer fits.
+fn push_room(bytes: &mut Vec<u8>, room: Hash, position: &Position) -> bool {
+    if bytes.len() + size_of::<Hash>() + 1 + EPOCH_MAX + VARINT_MAX + OTHERS.len() > BYTES_MAX {
+        return false;
+    }
     bytes.extend_from_slice(&room);
     let epoch = if position.epoch.len() <= EPOCH_MAX { position.epoch.as_bytes() } else { b"" };
     bytes.push(epoch.len() as u8);
     bytes.extend_from_slice(epoch);
     push_varint(bytes, position.seq);
+    true
 }
 
 fn hash(room: &str) -> Hash {
@@ -214,7 +221,7 @@ mod tests {
         cursor.forget("any");
         assert_eq!(cursor.position_for("any"), None, "it serves a room's first join");
         assert_eq!(cursor.position_for("other"), Some(at("", 0)));
-        (0..UNREADABLE_MAX).for_each(|n| cursor.forget(&n.to_string()));
+        (0..OTHERS_MAX).for_each(|n| cursor.forget(&n.to_string()));
         assert!(cursor.is_empty(), "what is remembered is bounded");
     }
 
@@ -264,6 +271,27 @@ mod tests {
             Cursor::decode(&token).unwrap().position_for("room-99"),
             Some(at("0123456789abcdef", 1 << 40))
         );
+    }
+
+    /// What does not fit is not forgotten in silence, over however many connections it has piled up.
+    #[test]
+    fn a_token_is_never_longer_than_what_is_read_and_says_what_it_left_out() {
+        let at = at("0123456789abcdef-0123456789.12", 1 << 40);
+        let names: Vec<String> = (0..1000).map(|n| format!("room-{n}")).collect();
+        let rooms = |range: std::ops::Range<usize>| names[range].iter().map(|name| (name.as_str(), &at));
+        let first = Cursor::decode(&Cursor::encode(rooms(0..100))).unwrap();
+        let token = Cursor::encode_with(Some(&first), rooms(100..200));
+        assert!(token.len() <= TOKEN_MAX, "{}", token.len());
+        let cursor = Cursor::decode(&token).unwrap();
+        let known = |name: &str| cursor.position_for(name);
+        assert_eq!((known("room-100"), known("room-199")), (Some(at.clone()), Some(at.clone())));
+        assert_eq!(
+            known("room-99"),
+            Some(Position { epoch: "".into(), seq: 0 }),
+            "told that it is not recovered"
+        );
+        let again = Cursor::decode(&Cursor::encode_with(Some(&cursor), [])).unwrap();
+        assert_eq!(again, cursor);
     }
 
     proptest! {

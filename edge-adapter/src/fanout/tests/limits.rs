@@ -109,6 +109,7 @@ async fn many_replays_at_once_do_not_overrun_the_queue() {
             let (room, recovered, page) = (RoomId(10 + n), Some(true), page.clone());
             let position = Position { epoch: "e".into(), seq: 256 };
             let joined = Post::Joined {
+                asked: true,
                 session,
                 id,
                 room,

@@ -129,14 +129,26 @@ async fn the_next_page_is_pulled_when_the_socket_has_taken_the_last() {
     let edge = Edge::start(config());
     let (mut slow, mut other) = (edge.connect().await, edge.connect_joined().await);
     SockRef::from(slow.socket.get_ref()).set_recv_buffer_size(16 * 1024).unwrap();
-    let Post::Joined { session, id, room, name, echo, position, recovered, .. } =
+    let Post::Joined { session, asked: true, id, room, name, echo, position, recovered, .. } =
         joined_as(slow.key, true, Some(true), 9, &[], false)
     else {
         panic!("joined")
     };
     let page = vec![event_of(Kind::Text, 1, &format!(r#"{{"x":"{}"}}"#, "x".repeat(900_000)))];
     edge.post([
-        Post::Joined { session, id, room, name, echo, position, recovered, replayed: 4, page, live: false },
+        Post::Joined {
+            session,
+            asked: true,
+            id,
+            room,
+            name,
+            echo,
+            position,
+            recovered,
+            replayed: 4,
+            page,
+            live: false,
+        },
         event(5),
     ]);
     assert_eq!(other.told().await, "5");

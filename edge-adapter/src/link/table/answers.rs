@@ -131,6 +131,7 @@ impl Table {
         let (position, page) = (convert::position(position), page.unwrap_or_default());
         let id = self.rooms.id(&name);
         let present = id.and_then(|id| self.rooms.get(id)).and_then(|room| room.members.get(&key));
+        let was_asked = asked.is_some();
         let (client_id, echo) = match (asked, present) {
             (Some(Pending { what: What::Join { id: client_id, .. }, .. }), Some(member))
                 if page.events.is_empty() && (page.live || !member.live) =>
@@ -162,6 +163,7 @@ impl Table {
         let page = convert::events(page.events, &name);
         let post = Post::Joined {
             session: key,
+            asked: was_asked,
             id: client_id,
             room: id,
             name,
@@ -288,6 +290,10 @@ impl Table {
             if self.is_pull(key, request, &name) {
                 return self.pull_failed(now, key, &name, failure.code);
             }
+            // Of a leave that nobody asked for: the session is out, as it should be.
+            if request == 0 && failure.code == Code::FailedPrecondition {
+                return;
+            }
             let name = (!name.is_empty()).then(|| name.into());
             self.out.post(key, Post::Failed { session: key, due: false, id: None, name, failure });
         }
@@ -311,16 +317,15 @@ impl Table {
         }
     }
 
-    /// The rooms' sessions stay where they are until the core can tell what they missed. A failed page names no room.
+    /// The room's sessions stay where they are until the core can tell what they missed.
     fn replay_failed(&mut self, now: Instant, name: &str, failure: &Failure) {
         tracing::warn!(room = name, code = failure.code.name(), reason = %failure.message, "what a room missed cannot be read yet");
         for room in self.rooms.iter_mut() {
             let waits = match room.feed {
                 Feed::Live => false,
-                Feed::Resuming(_) => *room.name == *name,
-                Feed::Paging => name.is_empty() || *room.name == *name,
+                Feed::Resuming(_) | Feed::Paging => *room.name == *name,
             };
-            if waits {
+            if waits && !self.retries.iter().any(|(_, replay)| replay.is_of(&room.name)) {
                 self.retries.push_back((now + REPLAY_RETRY, Replay::Room(Arc::clone(&room.name))));
             }
         }

@@ -88,10 +88,11 @@ impl Pending {
         PENDING_BYTES
             + match &self.what {
                 What::Open { .. } => 0,
-                What::Join { id: own, .. } | What::Leave { id: own, .. } | What::History { id: own, .. } => {
-                    id(own)
+                What::Join { id: own, room, since, .. } => {
+                    id(own) + room.len() + since.as_ref().map_or(0, |since| since.epoch.len())
                 }
-                What::Publish { id: own, payload, .. } => id(own) + payload.len(),
+                What::Leave { id: own, room } | What::History { id: own, room, .. } => id(own) + room.len(),
+                What::Publish { id: own, room, payload, .. } => id(own) + room.len() + payload.len(),
             }
     }
 }
@@ -125,6 +126,11 @@ impl PendingRequests {
     /// The oldest.
     pub fn first(&self) -> Option<(u64, &Pending)> {
         self.by_number.first_key_value().map(|(number, pending)| (*number, pending))
+    }
+
+    /// The numbers of all, the oldest first.
+    pub fn numbers(&self) -> impl Iterator<Item = u64> {
+        self.by_number.keys().copied()
     }
 
     /// All, the oldest first.

@@ -155,6 +155,9 @@ fn short(post: &Post) -> String {
         Post::JoinFailed { id, failure, .. } => {
             format!("no join {} {}", id.as_deref().unwrap_or("-"), failure.code.name())
         }
+        Post::HistoryFailed { id, failure, .. } => {
+            format!("no history {} {}", id.as_deref().unwrap_or("-"), failure.code.name())
+        }
         Post::LeaveFailed { id, failure, .. } => {
             format!("no leave {} {}", id.as_deref().unwrap_or("-"), failure.code.name())
         }
@@ -209,9 +212,9 @@ fn a_seq_never_comes_twice_and_a_hole_is_filled_before_anything_behind_it() {
     assert_eq!(story.told(0), ["event 4"]);
     let sent = story.sent();
     assert!(matches!(&sent[..], [(0, Frame::Pull(pull))] if pull.after == Some(at("e1", 4))), "{sent:?}");
-    // Not now; such an answer names no room.
-    let error = v1::Error { code: 14, ..v1::Error::default() };
-    story.core(None, 0, FromCore::Error(error));
+    // Not now. However often it is said, it is tried again once.
+    story.core(None, 0, error(14));
+    story.core(None, 0, error(14));
     story.table.due(story.now + REPLAY_RETRY);
     assert_eq!(story.sent(), sent);
     story.core(None, 0, FromCore::Page(page(&[5, 6, 7, 8], true)));
@@ -337,7 +340,7 @@ fn history_and_wrong_answers() {
     story.ask(ask);
     let number = story.table.last_number;
     story.core(Some(ann()), number, ack("e1", 1));
-    assert_eq!(story.told(0), ["history h [1, 2]", "failed h internal"]);
+    assert_eq!(story.told(0), ["history h [1, 2]", "no history h internal"]);
     assert_eq!(story.table.pending(), 0);
 }
 
