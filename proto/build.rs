@@ -2,8 +2,12 @@
 use prost::Message;
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 3] =
-    ["hearth/v1/event.proto", "hearth/v1/room_service.proto", "hearth/v1/link_service.proto"];
+const FILES: [&str; 4] = [
+    "hearth/v1/event.proto",
+    "hearth/v1/room_service.proto",
+    "hearth/v1/presence_service.proto",
+    "hearth/v1/link_service.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=hearth");
