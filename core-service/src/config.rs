@@ -22,6 +22,12 @@ pub struct Config {
     pub session_queue_bytes: usize,
     /// How many rooms one session may be in.
     pub max_rooms_per_session: usize,
+    /// How long a user who has vanished stays online.
+    pub presence_timeout: Duration,
+    /// In a room of more users only their number is told.
+    pub presence_max: usize,
+    /// The largest presence meta, in bytes.
+    pub max_meta_bytes: usize,
     /// How long a drain may take.
     pub drain_timeout: Duration,
     /// Whether reflection shows the schema.
@@ -53,6 +59,9 @@ impl Default for Config {
             max_message_bytes: 65_536,
             session_queue_bytes: 1 << 20,
             max_rooms_per_session: 100,
+            presence_timeout: Duration::from_secs(30),
+            presence_max: 500,
+            max_meta_bytes: 4096,
             drain_timeout: Duration::from_secs(10),
             reflection: true,
         }

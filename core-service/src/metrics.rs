@@ -35,6 +35,14 @@ pub struct CoreMetrics {
     pub history_reads: Counter,
     /// Feeds that had a hole.
     pub holes: Counter,
+    /// Users online, over all rooms.
+    pub presence_users: Gauge,
+    /// Their sessions.
+    pub presence_sessions: Gauge,
+    /// Changes of presence told.
+    pub presence_diffs: Counter,
+    /// Times that a slow subscriber gets a state instead of changes.
+    pub presence_conflated: Counter,
     /// Bytes waiting in subscribers' queues.
     pub queue_bytes: Gauge,
     /// Ephemeral events dropped for slow subscribers.
@@ -58,6 +66,10 @@ impl CoreMetrics {
             signals: Counter::default(),
             history_reads: Counter::default(),
             holes: Counter::default(),
+            presence_users: Gauge::default(),
+            presence_sessions: Gauge::default(),
+            presence_diffs: Counter::default(),
+            presence_conflated: Counter::default(),
             queue_bytes: Gauge::default(),
             ephemeral_dropped: Counter::default(),
             overflows: Counter::default(),
@@ -74,6 +86,18 @@ impl CoreMetrics {
         registry.register("signals", "Signals and typing taken", metrics.signals.clone());
         registry.register("history_reads", "Reads of history", metrics.history_reads.clone());
         registry.register("feed_holes", "Feeds that had a hole", metrics.holes.clone());
+        registry.register("presence_users", "Users online, over all rooms", metrics.presence_users.clone());
+        registry.register(
+            "presence_sessions",
+            "Sessions of users online, over all rooms",
+            metrics.presence_sessions.clone(),
+        );
+        registry.register("presence_diffs", "Changes of presence told", metrics.presence_diffs.clone());
+        registry.register(
+            "presence_conflated",
+            "Times that a slow subscriber was given a state instead of changes",
+            metrics.presence_conflated.clone(),
+        );
         registry.register("queue_bytes", "Bytes waiting for subscribers", metrics.queue_bytes.clone());
         registry.register("ephemeral_dropped", "Ephemeral events dropped", metrics.ephemeral_dropped.clone());
         registry.register("overflows", "Subscribers that were too slow", metrics.overflows.clone());

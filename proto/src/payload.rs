@@ -74,6 +74,35 @@ pub fn check_valid(text: &str) -> Result<String, BadPayload> {
     Ok(out)
 }
 
+/// Checks a presence meta: an object as a payload is, but nothing in it is the server's, so it may well have an `author`.
+pub fn check_meta(text: &str) -> Result<String, BadPayload> {
+    depth(text)?;
+    let valid: &RawValue =
+        serde_json::from_str(text).map_err(|error| BadPayload::Syntax(error.to_string()))?;
+    meta_on_one_line(valid.get())
+}
+
+/// The same for text that is already known to be valid JSON no deeper than allowed.
+pub fn meta_on_one_line(text: &str) -> Result<String, BadPayload> {
+    if !text.starts_with('{') {
+        return Err(BadPayload::NotAnObject);
+    }
+    let mut out = String::with_capacity(text.len());
+    push_on_one_line(&mut out, text);
+    Ok(out)
+}
+
+/// What a sign of typing says; none if it is none.
+pub fn typing(json: &[u8]) -> Option<bool> {
+    #[derive(serde::Deserialize)]
+    struct Typing {
+        active: bool,
+    }
+    // Else serde would take an array for the members in order.
+    let object = json.starts_with(b"{");
+    object.then(|| serde_json::from_slice::<Typing>(json).ok()).flatten().map(|typing| typing.active)
+}
+
 /// Writes a checked payload with the server's author stamped in. `author` is a JSON string, quotes included.
 pub fn with_author(out: &mut Vec<u8>, checked: &[u8], author: &[u8]) {
     debug_assert!(checked.starts_with(b"{") && checked.ends_with(b"}"));

@@ -60,8 +60,8 @@ struct Shard {
 struct Room {
     log: Log,
     epoch: u64,
-    /// The hub is fed: the room stays, whatever has expired.
-    fed: bool,
+    /// How often the hub has opened it: while it is fed the room stays, whatever has expired.
+    fed: usize,
 }
 
 /// What an engine holds, for metrics and tests.
@@ -133,7 +133,7 @@ impl Memory {
                 let kept = kept
                     .unwrap_or_else(|| Kept { epoch: self.epochs.fetch_add(1, Ordering::Relaxed), seq: 0 });
                 let position = Position { epoch: self.epoch(kept.epoch), seq: kept.seq };
-                vacant.insert(Room { log: Log::new(position), epoch: kept.epoch, fed: false })
+                vacant.insert(Room { log: Log::new(position), epoch: kept.epoch, fed: 0 })
             }
         }
     }
@@ -210,7 +210,7 @@ impl Memory {
             let after = (room.log.history().bytes(), room.log.history().len());
             *bytes = *bytes + after.0 - before.0;
             *events = *events + after.1 - before.1;
-            let stays = room.fed || !room.log.is_bare();
+            let stays = room.fed > 0 || !room.log.is_bare();
             if !stays {
                 let kept = Kept { epoch: room.epoch, seq: room.log.position().seq };
                 positions.put(now.instant, self.positions_max, name, kept);
@@ -271,7 +271,7 @@ impl Engine for Memory {
         Box::pin(async move {
             let mut shard = self.shard(room);
             let room = self.room(&mut shard, Instant::now(), room);
-            room.fed = true;
+            room.fed += 1;
             Ok(room.log.position().clone())
         })
     }
@@ -281,8 +281,8 @@ impl Engine for Memory {
         let mut guard = self.shard(name);
         let shard = &mut *guard;
         let Some(room) = shard.rooms.get_mut(name) else { return };
-        room.fed = false;
-        if room.log.is_bare() {
+        room.fed = room.fed.saturating_sub(1);
+        if room.fed == 0 && room.log.is_bare() {
             let kept = Kept { epoch: room.epoch, seq: room.log.position().seq };
             shard.rooms.remove(name);
             shard.positions.put(now.instant, self.positions_max, name, kept);

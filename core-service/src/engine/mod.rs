@@ -91,10 +91,10 @@ pub trait Engine: Send + Sync {
     /// Lets an ephemeral event pass to everyone.
     fn broadcast(&self, new: NewEvent) -> Reply<'_, ()>;
 
-    /// Begins to feed a room and says where it stands.
+    /// Begins to feed a room and says where it stands. Each call is undone by one of [`Engine::close`], in whichever order they come.
     fn open<'a>(&'a self, room: &'a RoomName) -> Reply<'a, Position>;
 
-    /// No longer feeds a room.
+    /// No longer feeds a room, once for each time that it was opened.
     fn close(&self, room: &RoomName);
 
     /// Reads history.

@@ -5,6 +5,7 @@ use crate::room::{
     feed::Carries,
     id::{ClientId, RoomName},
     position::Position,
+    presence::{Online, Told},
 };
 use bytes::Bytes;
 use std::sync::{Arc, OnceLock};
@@ -34,6 +35,44 @@ impl Carries for Arc<SharedEvent> {
     }
 }
 
+/// Something that is told of a room's presence, with its number.
+pub type PresenceUpdate = (u64, Told);
+
+/// The same on its way to all who watch: encoded once for links.
+#[derive(Debug)]
+pub struct SharedPresence {
+    /// The room.
+    pub room: RoomName,
+    /// Counts what is told of it.
+    pub n: u64,
+    /// What is told.
+    pub told: Told,
+    encoded: OnceLock<Bytes>,
+}
+
+impl SharedPresence {
+    /// Something that nobody has encoded yet.
+    pub fn new(room: RoomName, (n, told): PresenceUpdate) -> Arc<Self> {
+        Arc::new(Self { room, n, told, encoded: OnceLock::new() })
+    }
+
+    /// The bytes for links, made by `encode` the first time.
+    pub fn encoded(&self, encode: impl FnOnce(&Self) -> Bytes) -> &Bytes {
+        self.encoded.get_or_init(|| encode(self))
+    }
+
+    fn cost(&self) -> usize {
+        /// What a user costs beside name and meta.
+        const USER: usize = 64;
+        let one = |online: &Online| USER + online.user.as_str().len() + online.meta.len();
+        match &self.told {
+            Told::State(all) => all.iter().map(one).sum(),
+            Told::Diff(changes) => changes.iter().map(|change| one(change.online())).sum(),
+            Told::Count(_) => 0,
+        }
+    }
+}
+
 /// Whose command is answered.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct To {
@@ -48,6 +87,8 @@ pub struct To {
 /// A part of a replay.
 #[derive(Debug, Clone, Default)]
 pub struct ReplayPage {
+    /// It begins behind this seq.
+    pub after: u64,
     /// The events, ascending.
     pub events: Vec<Arc<Event>>,
     /// It reaches the top: live events go on from here.
@@ -74,12 +115,16 @@ pub enum Delivery {
     Event(Arc<SharedEvent>),
     /// A session is in a room; also unasked, when its place was lost.
     Joined(To, Place, ReplayPage),
+    /// A session that was in the room already asked to join: nothing changes.
+    StillJoined(To, Place),
     /// The next part of a session's replay.
     Page(To, RoomName, ReplayPage),
     /// All sessions of this subscriber go on in a room.
-    Resumed(Place, ReplayPage),
-    /// A session is out of a room.
+    Resumed(To, Place, ReplayPage),
+    /// A session has left a room, as it asked.
     Left(To, RoomName),
+    /// Who is online in a room.
+    Presence(Arc<SharedPresence>),
     /// A command succeeded.
     Acked {
         /// Whose.
@@ -136,9 +181,10 @@ impl Delivery {
         DELIVERY_OVERHEAD
             + match self {
                 Delivery::Event(shared) => shared.event().cost(),
-                Delivery::Joined(_, _, page) | Delivery::Page(_, _, page) | Delivery::Resumed(_, page) => {
+                Delivery::Joined(_, _, page) | Delivery::Page(_, _, page) | Delivery::Resumed(_, _, page) => {
                     sum(&page.events)
                 }
+                Delivery::Presence(shared) => shared.cost(),
                 Delivery::History { events, .. } => sum(events),
                 _ => 0,
             }
@@ -146,6 +192,10 @@ impl Delivery {
 
     /// It may be dropped for a slow subscriber.
     pub fn is_ephemeral(&self) -> bool {
-        matches!(self, Delivery::Event(shared) if shared.event().kind.is_ephemeral())
+        match self {
+            Delivery::Event(shared) => shared.event().kind.is_ephemeral(),
+            Delivery::Presence(_) => true,
+            _ => false,
+        }
     }
 }

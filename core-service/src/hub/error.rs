@@ -39,6 +39,12 @@ pub enum Error {
     /// The engine said no.
     #[error("{0}")]
     Engine(#[from] EngineError),
+    /// Something that is no message of this protocol.
+    #[error("cannot be read: {0}")]
+    Unreadable(String),
+    /// It reads slower than it is written to.
+    #[error("slow_consumer: it reads slower than its rooms are written to")]
+    SlowConsumer,
     /// A frame out of turn.
     #[error("{0}")]
     OutOfTurn(&'static str),

@@ -1,16 +1,18 @@
 //! Brings a room's events to those who are in it, and gives those who join their place in its order.
 //!
 //! [`rooms`] is fed by the engine and fans out; [`outbox`] is a subscriber's bounded queue; [`replay`] is joining, and the
-//! seam between history and live. [`Hub`] is the handle in front of them.
+//! seam between history and live; [`presence`] tells who is online. [`Hub`] is the handle in front of them.
 pub mod delivery;
 pub mod error;
 pub mod outbox;
+mod presence;
 mod replay;
 mod rooms;
 
-pub use delivery::{Delivery, SharedEvent, To};
+pub use delivery::{Delivery, SharedEvent, SharedPresence, To};
 pub use error::Error;
 pub use outbox::Outbox;
+pub use presence::{Gone, Presences};
 pub use replay::JoinRequest;
 
 use crate::{
@@ -18,14 +20,20 @@ use crate::{
     engine::{Accepted, Engine, HistoryRead, ListedRoom, Sink},
     metrics::CoreMetrics,
     room::{
-        event::NewEvent,
+        event::{Kind, NewEvent, Payload},
         history::Range,
-        id::RoomName,
-        position::{Epoch, Position},
+        id::{RoomName, UserName},
+        position::Epoch,
+        presence::Rules,
+        typing::Typing,
     },
 };
+use bytes::Bytes;
 use rooms::Rooms;
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 /// The rooms of a core: publish, read, join, leave.
 pub struct Hub {
@@ -34,6 +42,8 @@ pub struct Hub {
     metrics: CoreMetrics,
     /// How much of a replay goes into a queue at once.
     page_bytes: usize,
+    presence: Presences,
+    typing: Mutex<Typing>,
 }
 
 /// A room in a listing, with how many sessions are in it here.
@@ -49,17 +59,23 @@ impl Hub {
     /// A hub over the engine that `make` builds around its feed.
     pub fn new(
         config: &Config,
+        node: &str,
         metrics: CoreMetrics,
         make: impl FnOnce(Arc<dyn Sink>) -> Arc<dyn Engine>,
     ) -> Arc<Self> {
         let rooms = Arc::new(Rooms::new(metrics.clone()));
         let engine = make(rooms.clone());
-        Arc::new(Self { rooms, engine, metrics, page_bytes: config.replay_page_bytes() })
+        let rules = Rules { timeout: config.presence_timeout, max: config.presence_max };
+        let presence = Presences::new(rules, node, metrics.clone());
+        let (page_bytes, typing) = (config.replay_page_bytes(), Mutex::default());
+        Arc::new(Self { rooms, engine, metrics, page_bytes, presence, typing })
     }
 
     /// A hub over an engine in memory.
     pub fn in_memory(config: &Config, boot: &str, metrics: CoreMetrics) -> Arc<Self> {
-        Self::new(config, metrics, |sink| Arc::new(crate::engine::memory::Memory::new(config, boot, sink)))
+        Self::new(config, boot, metrics, |sink| {
+            Arc::new(crate::engine::memory::Memory::new(config, boot, sink))
+        })
     }
 
     /// The engine's identity.
@@ -112,9 +128,28 @@ impl Hub {
         Ok(rooms.into_iter().map(|room| Listed { sessions: self.rooms.sessions(&room.name), room }).collect())
     }
 
-    /// Where a joined room stands, as its members have been told.
-    pub fn position(&self, room: &RoomName) -> Option<Position> {
-        self.rooms.position(room)
+    /// A session that is in a room is told where it stands.
+    pub fn still_joined(&self, outbox: &Outbox, to: &To, room: &RoomName) -> Result<(), Error> {
+        if self.rooms.still_joined(outbox, to, room) { Ok(()) } else { Err(Error::NotJoined) }
+    }
+
+    /// Who is online.
+    pub fn presence(&self) -> &Presences {
+        &self.presence
+    }
+
+    /// A session says whether its user is typing, beside telling everyone.
+    pub fn note_typing(&self, room: &RoomName, session: &Arc<str>, user: &UserName, active: bool) {
+        self.typing().note(Instant::now(), (room.clone(), session.clone()), user.clone(), active);
+    }
+
+    /// A session is out of a room: it types no longer.
+    pub fn stop_typing(&self, room: &RoomName, session: &Arc<str>) {
+        self.typing().leave((room.clone(), session.clone()));
+    }
+
+    fn typing(&self) -> MutexGuard<'_, Typing> {
+        self.typing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A session of this subscriber leaves.
@@ -124,18 +159,52 @@ impl Hub {
         }
     }
 
-    /// Forgets what has expired, until `stop`; and fills the holes of feeds meanwhile.
+    /// Does what time brings, until `stop`: forgets what has expired, fills the holes of feeds, tells presence.
     pub async fn run(self: Arc<Self>, stop: impl Future<Output = ()>) {
-        let mut sweeps =
-            tokio::time::interval(std::time::Duration::from_secs(1) / crate::engine::SWEEPS_PER_SECOND);
-        sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        tokio::pin!(stop);
+        tokio::select! {
+            () = stop => {}
+            () = self.sweep() => {}
+            () = self.fill_holes() => {}
+            () = self.tell_presence() => {}
+        }
+    }
+
+    async fn sweep(&self) {
+        let mut sweeps = ticks(Duration::from_secs(1) / crate::engine::SWEEPS_PER_SECOND);
         loop {
-            tokio::select! {
-                () = &mut stop => return,
-                _ = sweeps.tick() => self.engine.sweep(),
-                room = self.rooms.next_hole() => self.fill(&room).await,
+            sweeps.tick().await;
+            self.engine.sweep();
+        }
+    }
+
+    async fn fill_holes(&self) {
+        loop {
+            let room = self.rooms.next_hole().await;
+            self.fill(&room).await;
+        }
+    }
+
+    async fn tell_presence(&self) {
+        let mut turns = ticks(presence::TICK);
+        loop {
+            turns.tick().await;
+            self.presence.tick();
+            let ended = self.typing().ended(Instant::now());
+            for ((room, session), author) in ended {
+                let payload = Payload::Json(Bytes::from_static(br#"{"active":false}"#));
+                let new =
+                    NewEvent { room, kind: Kind::Typing, id: None, author, payload, session: Some(session) };
+                if let Err(error) = self.engine.broadcast(new).await {
+                    tracing::warn!(%error, "an end of typing is not told; clients end it by themselves");
+                }
             }
         }
     }
+}
+
+/// A turn that comes late is not made up for.
+fn ticks(period: Duration) -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    ticks
 }

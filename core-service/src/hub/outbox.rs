@@ -1,5 +1,5 @@
 //! A subscriber's queue: bounded in bytes, filled without ever waiting, emptied a batch at a time.
-use super::Delivery;
+use super::{Delivery, Error};
 use crate::metrics::CoreMetrics;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -12,6 +12,7 @@ pub const LINK_QUEUE_BYTES: usize = 64 << 20;
 pub struct Outbox {
     inner: Mutex<Inner>,
     wake: Notify,
+    emptied: Notify,
     max: usize,
     metrics: CoreMetrics,
 }
@@ -23,14 +24,14 @@ struct Inner {
     state: State,
 }
 
-#[derive(Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Default, Clone, PartialEq, Eq)]
 enum State {
     #[default]
     Open,
     /// It was slower than its rooms: what is in the queue is void.
     Overflowed,
-    /// What is in the queue is the last.
-    Ended,
+    /// What is in the queue is the last, and why.
+    Ended(Option<Error>),
 }
 
 /// What was taken out of a queue.
@@ -39,27 +40,33 @@ pub enum Taken {
     Batch(Vec<Delivery>),
     /// The subscriber was too slow and has lost its place.
     Overflowed,
-    /// There is nothing more.
-    Ended,
+    /// There is nothing more, because of an error if there is one.
+    Ended(Option<Error>),
 }
 
 impl Outbox {
     /// An empty queue of at most `max` bytes.
     pub fn new(max: usize, metrics: CoreMetrics) -> Self {
         metrics.subscribers.inc();
-        Self { inner: Mutex::default(), wake: Notify::new(), max, metrics }
+        Self { inner: Mutex::default(), wake: Notify::new(), emptied: Notify::new(), max, metrics }
     }
 
     /// Puts something in. Never waits: past half of the bound ephemeral events are dropped, past the whole the subscriber is.
     pub fn push(&self, delivery: Delivery) {
+        // A dropped one is counted, and nobody is to be told.
+        let _ = self.offer(delivery);
+    }
+
+    /// The same; false if this one was dropped.
+    pub fn offer(&self, delivery: Delivery) -> bool {
         let cost = delivery.cost();
         let mut inner = self.lock();
         if inner.state != State::Open {
-            return;
+            return true;
         }
-        if inner.bytes + cost > self.max / 2 && delivery.is_ephemeral() {
+        if inner.bytes + cost > self.max / 2 && inner.bytes > 0 && delivery.is_ephemeral() {
             self.metrics.ephemeral_dropped.inc();
-            return;
+            return false;
         }
         let wakes = inner.queue.is_empty();
         // A single delivery may be larger than the bound: a page of history for a session with a small queue.
@@ -69,7 +76,8 @@ impl Outbox {
             *inner = Inner { state: State::Overflowed, ..Inner::default() };
             drop(inner);
             self.wake.notify_one();
-            return;
+            self.emptied.notify_one();
+            return true;
         }
         inner.bytes += cost;
         self.metrics.queue_bytes.inc_by(cost as i64);
@@ -78,13 +86,32 @@ impl Outbox {
         if wakes {
             self.wake.notify_one();
         }
+        true
+    }
+
+    /// Whether an ephemeral delivery would be taken.
+    pub fn is_at_ease(&self) -> bool {
+        self.lock().bytes <= self.max / 2
+    }
+
+    /// Waits until less than half of the bound is used. Whoever asks for much waits before, so that answers to a wave of requests come as
+    /// fast as they are read and do not overrun the queue. For one task.
+    pub async fn eased(&self) {
+        while !self.is_at_ease() {
+            self.emptied.notified().await;
+        }
     }
 
     /// Nothing more will come; what is in the queue is still given out.
     pub fn end(&self) {
+        self.end_with(None);
+    }
+
+    /// The same, because of an error.
+    pub fn end_with(&self, error: Option<Error>) {
         let mut inner = self.lock();
         if inner.state == State::Open {
-            inner.state = State::Ended;
+            inner.state = State::Ended(error);
         }
         drop(inner);
         self.wake.notify_one();
@@ -106,12 +133,15 @@ impl Outbox {
         if !inner.queue.is_empty() {
             self.metrics.queue_bytes.dec_by(inner.bytes as i64);
             inner.bytes = 0;
-            return Some(Taken::Batch(std::mem::take(&mut inner.queue)));
+            let batch = std::mem::take(&mut inner.queue);
+            drop(inner);
+            self.emptied.notify_one();
+            return Some(Taken::Batch(batch));
         }
-        match inner.state {
+        match &inner.state {
             State::Open => None,
             State::Overflowed => Some(Taken::Overflowed),
-            State::Ended => Some(Taken::Ended),
+            State::Ended(error) => Some(Taken::Ended(error.clone())),
         }
     }
 

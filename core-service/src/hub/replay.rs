@@ -70,6 +70,7 @@ impl Hub {
     pub async fn resume(
         &self,
         outbox: &Arc<Outbox>,
+        to: To,
         room: &RoomName,
         since: Option<Position>,
         sessions: u64,
@@ -78,7 +79,7 @@ impl Hub {
         let _entered = self.enter(room).await?;
         self.take_turn(room, start, |members, turn| {
             self.metrics.joined(turn.place.recovered);
-            outbox.push(Delivery::Resumed(turn.place, turn.page));
+            outbox.push(Delivery::Resumed(to.clone(), turn.place, turn.page));
             if sessions > 0 {
                 add(members, outbox, sessions);
             }
@@ -101,7 +102,7 @@ impl Hub {
             } else {
                 self.metrics.joined(turn.place.recovered);
                 let to = To { request: 0, id: None, ..to.clone() };
-                outbox.push(Delivery::Joined(to, turn.place, ReplayPage { events: Vec::new(), live: true }));
+                outbox.push(Delivery::Joined(to, turn.place, turn.page));
             }
         })
         .await
@@ -152,14 +153,18 @@ impl Hub {
         if self.rooms.position(room).is_none() {
             let position = self.engine.open(room).await?;
             let mut shard = self.rooms.turn(room);
-            if let Some(room) = shard.get_mut(room)
-                && room.feed.is_none()
-            {
-                let early = room.early;
-                let behind = early > position.seq;
-                room.feed = Some(Feed::new(position));
-                if behind {
-                    self.rooms.note_hole(room);
+            match shard.get_mut(room) {
+                Some(here) if here.feed.is_none() => {
+                    let behind = here.early > position.seq;
+                    here.feed = Some(Feed::new(position));
+                    if behind {
+                        self.rooms.note_hole(here);
+                    }
+                }
+                // Another join was faster; each open is undone by one close.
+                _ => {
+                    drop(shard);
+                    self.engine.close(room);
                 }
             }
         }
@@ -202,7 +207,7 @@ fn splice<E: Carries>(
     let top = feed.position().clone();
     let place =
         |recovered, replayed| Place { room: room.clone(), position: top.clone(), recovered, replayed };
-    let nothing = ReplayPage { events: Vec::new(), live: true };
+    let nothing = ReplayPage { after: top.seq, events: Vec::new(), live: true };
     let Some(read) = read else { return Some(Turn { place: place(None, 0), page: nothing }) };
     let from = match start {
         Start::Since(since) => {
@@ -240,7 +245,7 @@ fn splice<E: Carries>(
             None => return None,
         }
     }
-    Some(Turn { place: place(recovered, top.seq - from), page: ReplayPage { events, live } })
+    Some(Turn { place: place(recovered, top.seq - from), page: ReplayPage { after: from, events, live } })
 }
 
 fn add(members: &mut Vec<Member>, outbox: &Arc<Outbox>, sessions: u64) {

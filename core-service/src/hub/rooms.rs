@@ -1,7 +1,7 @@
 //! Who is in which room, and the fan-out. A room here is what its members have been told: its feed and its subscribers. Rooms are dealt to
 //! shards; a shard's mutex is the room's turn. It is never held while the engine is called or anybody is waited for.
 use super::{
-    Delivery, Outbox, SharedEvent,
+    Delivery, Outbox, SharedEvent, To,
     delivery::{Place, ReplayPage},
 };
 use crate::{
@@ -74,15 +74,20 @@ impl Rooms {
         room.joining += 1;
     }
 
-    /// Ends a join under way. True if nobody is left.
+    /// Ends a join under way. True if nobody is left, and the engine need not feed the room any more.
     pub(super) fn entered(&self, name: &RoomName) -> bool {
         let mut shard = self.turn(name);
         let Some(room) = shard.get_mut(name) else { return false };
         room.joining -= 1;
+        if room.joining == 0
+            && let Some(feed) = &mut room.feed
+        {
+            feed.forget_tail();
+        }
         self.drop_if_empty(&mut shard, name)
     }
 
-    /// A session leaves. True if nobody is left.
+    /// A session leaves. True as in [`Rooms::entered`].
     pub(super) fn leave(&self, outbox: &Outbox, name: &RoomName) -> bool {
         let mut shard = self.turn(name);
         let Some(room) = shard.get_mut(name) else { return false };
@@ -98,11 +103,21 @@ impl Rooms {
 
     fn drop_if_empty(&self, shard: &mut Shard, name: &RoomName) -> bool {
         let empty = shard.get(name).is_some_and(|room| room.members.is_empty() && room.joining == 0);
-        if empty {
-            shard.remove(name);
-            self.metrics.rooms.dec();
+        if !empty {
+            return false;
         }
-        empty
+        self.metrics.rooms.dec();
+        shard.remove(name).is_some_and(|room| room.feed.is_some())
+    }
+
+    /// A session that is in a room is told where it stands.
+    pub(super) fn still_joined(&self, outbox: &Outbox, to: &To, name: &RoomName) -> bool {
+        let shard = self.turn(name);
+        let Some(feed) = shard.get(name).and_then(|room| room.feed.as_ref()) else { return false };
+        let place =
+            Place { room: name.clone(), position: feed.position().clone(), recovered: None, replayed: 0 };
+        outbox.push(Delivery::StillJoined(to.clone(), place));
+        true
     }
 
     pub(super) fn sessions(&self, name: &RoomName) -> u64 {
@@ -153,7 +168,7 @@ impl Rooms {
         } else {
             for event in events {
                 let shared = SharedEvent::new(event);
-                if feed.offer(&shared) == Offer::Next {
+                if feed.offer(&shared, room.joining > 0) == Offer::Next {
                     fan_out(&room.members, &shared);
                 }
             }
@@ -180,7 +195,8 @@ impl Room {
                 recovered: Some(false),
                 replayed: 0,
             };
-            member.outbox.push(Delivery::Resumed(place, ReplayPage { events: Vec::new(), live: true }));
+            let page = ReplayPage { after: position.seq, events: Vec::new(), live: true };
+            member.outbox.push(Delivery::Resumed(To::default(), place, page));
         }
     }
 }
@@ -209,7 +225,7 @@ impl Sink for Rooms {
         }
         let Some(feed) = room.feed.as_mut() else { return };
         let shared = SharedEvent::new(event);
-        match feed.offer(&shared) {
+        match feed.offer(&shared, room.joining > 0) {
             Offer::Next if !room.members.is_empty() => {
                 self.metrics.fanned_out(room.members.len());
                 fan_out(&room.members, &shared);

@@ -54,13 +54,17 @@ impl<E: Carries> Feed<E> {
         &self.position
     }
 
-    /// Takes an arrival; `Next` means that it is now the last one delivered.
-    pub fn offer(&mut self, arrival: &E) -> Offer {
+    /// Takes an arrival; `Next` means that it is now the last one delivered. It is kept in the tail only while somebody `needs` it: a tail
+    /// of every room would outgrow what histories are allowed.
+    pub fn offer(&mut self, arrival: &E, needs: bool) -> Offer {
         let event = arrival.event();
         match event.seq {
             seq if seq <= self.position.seq => Offer::Stale,
             seq if seq == self.position.seq + 1 => {
                 self.position.seq = seq;
+                if !needs {
+                    return Offer::Next;
+                }
                 self.tail_bytes += event.cost();
                 self.tail.push_back(arrival.clone());
                 while self.tail.len() > TAIL_EVENTS || (self.tail.len() > 1 && self.tail_bytes > TAIL_BYTES) {
@@ -72,6 +76,12 @@ impl<E: Carries> Feed<E> {
             }
             _ => Offer::Hole { after: self.position.seq },
         }
+    }
+
+    /// Nobody needs the tail any more.
+    pub fn forget_tail(&mut self) {
+        self.tail = VecDeque::new();
+        self.tail_bytes = 0;
     }
 
     /// The numbering began anew.

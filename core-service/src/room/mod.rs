@@ -9,6 +9,8 @@ pub mod history;
 pub mod id;
 pub mod log;
 pub mod position;
+pub mod presence;
+pub mod typing;
 
 #[cfg(test)]
 pub(crate) mod model;

@@ -101,8 +101,8 @@ proptest! {
                 }
                 Step::Arrive => {
                     for event in on_the_way.drain(..) {
-                        prop_assert_eq!(feed.offer(&event), Offer::Next);
-                        prop_assert_eq!(feed.offer(&event), Offer::Stale);
+                        prop_assert_eq!(feed.offer(&event, true), Offer::Next);
+                        prop_assert_eq!(feed.offer(&event, true), Offer::Stale);
                         sessions.iter_mut().for_each(|session| session.seen.push(event.seq));
                     }
                 }
@@ -145,9 +145,9 @@ proptest! {
 #[test]
 fn a_hole_is_noticed_and_the_tail_says_how_far_it_reaches() {
     let mut feed: Feed<Arc<Event>> = Feed::new(Position { epoch: Epoch::new("e"), seq: 7 });
-    assert_eq!(feed.offer(&event("r", 9)), Offer::Hole { after: 7 });
+    assert_eq!(feed.offer(&event("r", 9), true), Offer::Hole { after: 7 });
     for seq in 8..=80 {
-        assert_eq!(feed.offer(&event("r", seq)), Offer::Next);
+        assert_eq!(feed.offer(&event("r", seq), true), Offer::Next);
     }
     assert!(feed.since(10).is_none(), "the tail does not reach back that far");
     let tail: Vec<u64> = feed.since(78).unwrap().map(|event| event.seq).collect();

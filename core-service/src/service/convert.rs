@@ -3,7 +3,7 @@ use super::status;
 use crate::{
     hub::{
         Delivery, Error, To,
-        delivery::{Place, ReplayPage},
+        delivery::{Place, ReplayPage, SharedPresence},
     },
     room::{
         event::{Event, Kind, NewEvent, Payload},
@@ -11,6 +11,7 @@ use crate::{
         history::Range,
         id::{ClientId, RoomName, UserName},
         position::{Epoch, Position},
+        presence::{Change, Online, Told},
     },
 };
 use bytes::Bytes;
@@ -64,12 +65,99 @@ pub(super) fn payload(sent: Option<v1::Payload>, door: Door, max: usize) -> Resu
             return Err(Error::TooLarge { max: max.min(text.len()) });
         }
         v1::payload::Data::Json(text) if door == Door::Service => {
-            Payload::Json(payload::check(&text)?.into())
+            Payload::Json(exact(payload::check(&text)?))
         }
-        v1::payload::Data::Json(text) => Payload::Json(text.into()),
-        v1::payload::Data::Binary(bytes) => Payload::Binary(bytes),
+        v1::payload::Data::Json(text) => Payload::Json(exact(text)),
+        // A copy: a slice would hold on to the whole buffer that it was received in.
+        v1::payload::Data::Binary(bytes) => Payload::Binary(Bytes::copy_from_slice(&bytes)),
     };
     if payload.len() > max { Err(Error::TooLarge { max }) } else { Ok(payload) }
+}
+
+/// Bytes without spare room: what is kept for a day takes as much as it counts for.
+fn exact(text: String) -> Bytes {
+    text.into_boxed_str().into_boxed_bytes().into()
+}
+
+/// Whether a sign of typing says that somebody is.
+pub(super) fn typing(payload: &Payload) -> Result<bool, Error> {
+    let active = match payload {
+        Payload::Json(json) => payload::typing(json),
+        Payload::Binary(_) => None,
+    };
+    active.ok_or(Error::Field {
+        field: "payload",
+        problem: Cow::from("typing says {\"active\": true} or false"),
+    })
+}
+
+/// What a session sets as its meta; none if it sets none.
+pub(super) fn meta(sent: Option<String>, door: Door, max: usize) -> Result<Option<Bytes>, Error> {
+    let Some(text) = sent else { return Ok(None) };
+    if text.len() > max {
+        let problem = format!("may have at most {max} bytes");
+        return Err(Error::Field { field: "meta", problem: problem.into() });
+    }
+    let checked = match door {
+        Door::Service => payload::check_meta(&text)
+            .map_err(|error| Error::Field { field: "meta", problem: error.to_string().into() })?,
+        Door::Edge => text,
+    };
+    Ok(Some(exact(checked)))
+}
+
+fn online(one: &Online) -> v1::PresenceUser {
+    v1::PresenceUser {
+        user: one.user.as_str().to_owned(),
+        meta: String::from_utf8_lossy(&one.meta).into_owned(),
+        sessions: one.sessions,
+        since: Some(timestamp(one.since_us)),
+    }
+}
+
+pub(super) fn all_online(all: &[Online]) -> Vec<v1::PresenceUser> {
+    all.iter().map(online).collect()
+}
+
+/// Something that is told of a room's presence, for links.
+pub(super) fn room_presence(shared: &SharedPresence) -> v1::CoreFrame {
+    use v1::room_presence::Said;
+    let said = match &shared.told {
+        Told::State(all) => Said::State(v1::PresenceState { online: all_online(all) }),
+        Told::Count(count) => Said::Count(*count as u64),
+        Told::Diff(changes) => {
+            let mut diff = v1::PresenceDiff::default();
+            for change in changes {
+                match change {
+                    Change::Leave(gone) => diff.gone.push(gone.user.as_str().to_owned()),
+                    here => diff.online.push(online(here.online())),
+                }
+            }
+            Said::Diff(diff)
+        }
+    };
+    let presence = v1::RoomPresence { room: shared.room.as_str().to_owned(), n: shared.n, said: Some(said) };
+    v1::CoreFrame { session: 0, request: 0, frame: Some(v1::core_frame::Frame::Presence(presence)) }
+}
+
+/// The same, step by step, for services.
+pub(super) fn presence(shared: &SharedPresence) -> Vec<v1::Presence> {
+    use v1::presence::Event;
+    let steps = match &shared.told {
+        Told::State(all) => vec![Event::State(v1::PresenceState { online: all_online(all) })],
+        Told::Count(count) => vec![Event::Count(*count as u64)],
+        Told::Diff(changes) => changes
+            .iter()
+            .filter_map(|change| match change {
+                Change::Join(one) => Some(Event::Join(online(one))),
+                Change::Update(one) => Some(Event::Update(online(one))),
+                Change::Leave(one) => Some(Event::Leave(online(one))),
+                Change::Sessions(_) => None,
+            })
+            .collect(),
+    };
+    let room = shared.room.as_str();
+    steps.into_iter().map(|event| v1::Presence { room: room.to_owned(), event: Some(event) }).collect()
 }
 
 pub(super) struct Sent<'a> {
@@ -185,6 +273,7 @@ pub(super) fn room_event(one: &Event) -> v1::CoreFrame {
 pub(super) struct Identity {
     pub(super) core: String,
     pub(super) engine: String,
+    pub(super) presence_timeout_ms: u64,
 }
 
 /// A delivery as a link sees it. Events are not given here: they are encoded once for all links.
@@ -198,12 +287,18 @@ pub(super) fn core_frame(delivery: &Delivery, identity: &Identity) -> v1::CoreFr
                 v1::LinkJoined { joined: Some(joined(place)), page: Some(page(&place.room, replay)) };
             (to, Frame::Joined(joined))
         }
-        Delivery::Page(to, room, replay) => (to, Frame::Page(page(room, replay))),
-        Delivery::Resumed(place, replay) => {
-            let resumed = v1::Resumed { joined: Some(joined(place)), page: Some(page(&place.room, replay)) };
-            (&nobody, Frame::Resumed(resumed))
+        Delivery::StillJoined(to, place) => {
+            let nothing =
+                v1::Page { room: place.room.as_str().to_owned(), live: true, ..v1::Page::default() };
+            (to, Frame::Joined(v1::LinkJoined { joined: Some(joined(place)), page: Some(nothing) }))
         }
-        Delivery::Left(to, room) => (to, Frame::Left(v1::Left { room: room.as_str().to_owned() })),
+        Delivery::Page(to, room, replay) => (to, Frame::Page(page(room, replay))),
+        Delivery::Resumed(to, place, replay) => {
+            let resumed = v1::Resumed { joined: Some(joined(place)), page: Some(page(&place.room, replay)) };
+            (to, Frame::Resumed(resumed))
+        }
+        Delivery::Left(to, room) => (to, Frame::Ack(ack(Some(room), None, false))),
+        Delivery::Presence(shared) => return room_presence(shared),
         Delivery::Acked { to, room, position, duplicate } => {
             (to, Frame::Ack(ack(room.as_ref(), position.as_ref(), *duplicate)))
         }
@@ -217,8 +312,13 @@ pub(super) fn core_frame(delivery: &Delivery, identity: &Identity) -> v1::CoreFr
         Delivery::Refused(to, error) => (to, Frame::Refused(status::frame(None, error))),
         Delivery::Attached => {
             let (core, engine) = (identity.core.clone(), identity.engine.clone());
-            let attached =
-                v1::Attached { protocol: hearth_proto::LINK_PROTOCOL, core, engine, dev_mode: true };
+            let attached = v1::Attached {
+                protocol: hearth_proto::LINK_PROTOCOL,
+                core,
+                engine,
+                dev_mode: true,
+                presence_timeout_ms: identity.presence_timeout_ms,
+            };
             (&nobody, Frame::Attached(attached))
         }
         Delivery::Goodbye { grace_ms } => (&nobody, Frame::Goodbye(v1::Goodbye { grace_ms: *grace_ms })),
@@ -246,13 +346,19 @@ pub(super) fn connect_frames(
             push(to.id.as_ref(), Frame::Joined(joined(place)));
             replay(&mut push, page);
         }
-        Delivery::Resumed(place, page) => {
+        Delivery::Resumed(_, place, page) => {
             push(None, Frame::Joined(joined(place)));
             replay(&mut push, page);
         }
+        Delivery::StillJoined(to, place) => push(to.id.as_ref(), Frame::Joined(joined(place))),
         Delivery::Page(_, _, page) => replay(&mut push, page),
         Delivery::Left(to, room) => {
-            push(to.id.as_ref(), Frame::Left(v1::Left { room: room.as_str().to_owned() }))
+            if to.id.is_some() {
+                push(to.id.as_ref(), Frame::Ack(ack(Some(room), None, false)));
+            }
+        }
+        Delivery::Presence(shared) => {
+            presence(shared).into_iter().for_each(|step| push(None, Frame::Presence(step)));
         }
         Delivery::Acked { to, room, position, duplicate } => {
             if to.id.is_some() {

@@ -8,12 +8,13 @@ use super::{
     status,
 };
 use crate::hub::{
-    Delivery, Error, Outbox, To,
+    Delivery, Error, Gone, Outbox, To,
     outbox::{LINK_QUEUE_BYTES, Taken},
 };
 use bytes::Bytes;
 use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture};
 use hearth_proto::v1::{self, edge_frame::Frame};
+use prometheus_client::metrics::gauge::Gauge;
 use std::{
     convert::Infallible,
     pin::Pin,
@@ -28,6 +29,9 @@ use tonic::{
 
 /// How many bytes of entries go into one message: large enough that framing costs nothing, small enough to flow.
 const MESSAGE_BYTES: usize = 32 * 1024;
+
+/// How large a message from an edge may be beside one payload: `resume` names up to 100,000 sessions.
+const EDGE_MESSAGE_BYTES: usize = 4 << 20;
 
 /// The service.
 #[derive(Clone)]
@@ -58,7 +62,9 @@ impl tonic::codegen::Service<tonic::codegen::http::Request<Body>> for LinkServic
         let service = self.clone();
         Box::pin(async move {
             if request.uri().path() == "/hearth.v1.LinkService/Attach" {
-                return Ok(Grpc::new(AttachCodec).streaming(service, request).await);
+                let max = service.shared.config.max_message_bytes + EDGE_MESSAGE_BYTES;
+                let mut grpc = Grpc::new(AttachCodec).max_decoding_message_size(max);
+                return Ok(grpc.streaming(service, request).await);
             }
             Ok(Status::unimplemented("LinkService has Attach alone").into_http())
         })
@@ -96,6 +102,7 @@ fn attach(shared: Arc<Shared>, frames: Streaming<v1::AttachRequest>) -> Answers 
                     for delivery in &batch {
                         let entry = match delivery {
                             Delivery::Event(event) => event.encoded(|one| convert::entry(&convert::room_event(one))).clone(),
+                            Delivery::Presence(shared) => shared.encoded(|one| convert::entry(&convert::room_presence(one))).clone(),
                             other => convert::entry(&convert::core_frame(other, &shared.identity)),
                         };
                         bytes += entry.len();
@@ -110,73 +117,85 @@ fn attach(shared: Arc<Shared>, frames: Streaming<v1::AttachRequest>) -> Answers 
                     }
                 }
                 Taken::Overflowed => {
-                    yield Err(Status::resource_exhausted("slow_consumer: the link was slower than its rooms"));
+                    yield Err(status::status(&Error::SlowConsumer));
                     return;
                 }
-                Taken::Ended => return,
+                Taken::Ended(error) => {
+                    if let Some(error) = error {
+                        yield Err(status::status(&error));
+                    }
+                    return;
+                }
             }
         }
     };
     Box::pin(answers)
 }
 
-async fn read(shared: Arc<Shared>, outbox: Arc<Outbox>, mut frames: Streaming<v1::AttachRequest>) {
-    shared.metrics.links.inc();
-    let (hub, config, metrics) = (shared.hub.clone(), shared.config.clone(), shared.metrics.clone());
-    let mut sessions = Sessions::new(hub, config, metrics, outbox.clone(), Door::Edge);
-    let mut greeted = false;
-    'stream: while let Some(Ok(message)) = frames.next().await {
-        for frame in message.frames {
-            if !greeted && !matches!(frame.frame, Some(Frame::Hello(_))) {
-                let error = Error::OutOfTurn("a link begins with hello");
-                outbox.push(Delivery::Failed(To::default(), None, error));
-                break 'stream;
-            }
-            greeted = true;
-            if !act(&mut sessions, &outbox, frame).await {
-                break 'stream;
-            }
-        }
+/// Counts a link as long as it is read, however that ends.
+struct Counted(Gauge);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
     }
-    outbox.end();
-    shared.metrics.links.dec();
 }
 
-/// Acts upon a frame; false ends the stream.
-async fn act(sessions: &mut Sessions, outbox: &Outbox, frame: v1::EdgeFrame) -> bool {
+async fn read(shared: Arc<Shared>, outbox: Arc<Outbox>, mut frames: Streaming<v1::AttachRequest>) {
+    shared.metrics.links.inc();
+    let _counted = Counted(shared.metrics.links.clone());
+    let mut sessions: Option<Sessions> = None;
+    let end = 'stream: loop {
+        let message = match frames.next().await {
+            Some(Ok(message)) => message,
+            Some(Err(status)) => break Some(Error::Unreadable(status.message().to_owned())),
+            None => break None,
+        };
+        for frame in message.frames {
+            match (&mut sessions, frame.frame) {
+                (sessions @ None, Some(Frame::Hello(hello))) => {
+                    if hello.protocol != hearth_proto::LINK_PROTOCOL {
+                        let error = Error::OutOfTurn("this core speaks version 1 of the link's protocol");
+                        outbox.push(Delivery::Failed(To::default(), None, error));
+                        break 'stream None;
+                    }
+                    *sessions = Some(Sessions::new(&shared, outbox.clone(), Door::Edge, &hello.edge));
+                    outbox.push(Delivery::Attached);
+                }
+                (None, _) => {
+                    let error = Error::OutOfTurn("a link begins with hello");
+                    outbox.push(Delivery::Failed(To::default(), None, error));
+                    break 'stream None;
+                }
+                (Some(sessions), inner) => {
+                    act(sessions, &outbox, v1::EdgeFrame { frame: inner, ..frame }).await;
+                }
+            }
+        }
+    };
+    outbox.end_with(end);
+}
+
+/// Acts upon a frame behind the first.
+async fn act(sessions: &mut Sessions, outbox: &Outbox, frame: v1::EdgeFrame) {
     let v1::EdgeFrame { session, request, frame } = frame;
     let to = To { session, request, id: None };
     let (id, command) = match frame {
-        Some(Frame::Hello(hello)) if hello.protocol != hearth_proto::LINK_PROTOCOL => {
-            let error = Error::OutOfTurn("this core speaks version 1 of the link's protocol");
-            outbox.push(Delivery::Failed(to, None, error));
-            return false;
-        }
-        Some(Frame::Hello(_)) => {
-            outbox.push(Delivery::Attached);
-            return true;
-        }
         Some(Frame::Open(open)) => {
             let user = match open.credentials {
                 Some(v1::open_session::Credentials::DevUser(user)) => user,
                 Some(v1::open_session::Credentials::Reopened(opened)) => opened.user,
                 None => String::new(),
             };
-            sessions.open(to, &open.id, &user);
-            return true;
+            return sessions.open(to, &open.id, &user);
         }
-        Some(Frame::Close(_)) => {
-            sessions.close(session);
-            return true;
+        Some(Frame::Close(v1::CloseSession { vanished })) => {
+            return sessions.close(session, if vanished { Gone::Vanished } else { Gone::Left });
         }
-        Some(Frame::Resume(resume)) => {
-            sessions.resume(resume).await;
-            return true;
-        }
-        Some(Frame::Pull(pull)) if session == 0 => {
-            sessions.pull_for_all(pull).await;
-            return true;
-        }
+        Some(Frame::Resume(resume)) => return sessions.resume(request, resume).await,
+        Some(Frame::Pull(pull)) if session == 0 => return sessions.pull_for_all(pull).await,
+        Some(Frame::Metas(metas)) => return sessions.metas(metas),
+        Some(Frame::Watch(watch)) => return sessions.watch(&watch.room),
         Some(Frame::Join(join)) => (String::new(), Command::Join(join)),
         Some(Frame::Leave(leave)) => (String::new(), Command::Leave(leave)),
         Some(Frame::Publish(v1::LinkPublish { id, publish: Some(publish) })) => {
@@ -184,11 +203,15 @@ async fn act(sessions: &mut Sessions, outbox: &Outbox, frame: v1::EdgeFrame) -> 
         }
         Some(Frame::History(history)) => (String::new(), Command::History(history)),
         Some(Frame::Pull(pull)) => (String::new(), Command::Pull(pull)),
-        Some(Frame::Publish(_)) | None => {
-            outbox.push(Delivery::Failed(to, None, Error::OutOfTurn("a frame with nothing in it")));
-            return true;
+        Some(Frame::Presence(presence)) => (String::new(), Command::Presence(presence)),
+        Some(Frame::Publish(_) | Frame::Hello(_)) | None => {
+            outbox.push(Delivery::Failed(
+                to,
+                None,
+                Error::OutOfTurn("a frame out of turn, or with nothing in it"),
+            ));
+            return;
         }
     };
     sessions.run(session, request, &id, command).await;
-    true
 }

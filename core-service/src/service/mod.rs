@@ -5,6 +5,7 @@
 mod codec;
 mod convert;
 pub mod link;
+mod presence;
 mod room;
 mod session;
 mod status;
@@ -12,7 +13,9 @@ mod streams;
 
 use crate::{config::Config, hub::Hub, metrics::CoreMetrics};
 use convert::Identity;
-use hearth_proto::v1::room_service_server::RoomServiceServer;
+use hearth_proto::v1::{
+    presence_service_server::PresenceServiceServer, room_service_server::RoomServiceServer,
+};
 use prometheus_client::registry::Registry;
 use std::{future::Future, sync::Arc, time::Duration};
 use streams::Streams;
@@ -40,6 +43,8 @@ pub struct Core {
 /// HTTP/2 windows: at 10 ms of round trip 64 KiB would cap a stream at 6.5 MB/s.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
+/// What a request may take beside its payload: names, an id, a meta.
+const REQUEST_BYTES: usize = 64 << 10;
 /// A peer that is silent is asked after this …
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// … and given up after that.
@@ -51,7 +56,11 @@ impl Core {
         let metrics = CoreMetrics::register(registry);
         let boot = random_id();
         let hub = Hub::in_memory(&config, &boot, metrics.clone());
-        let identity = Identity { core: boot, engine: hub.engine_identity().to_owned() };
+        let identity = Identity {
+            core: boot,
+            engine: hub.engine_identity().to_owned(),
+            presence_timeout_ms: config.presence_timeout.as_millis() as u64,
+        };
         let shared = Shared { hub, config: Arc::new(config), metrics, identity, streams: Streams::default() };
         Self { shared: Arc::new(shared) }
     }
@@ -64,10 +73,16 @@ impl Core {
     /// All services: rooms, link, health, and reflection where it is on.
     pub async fn routes(&self) -> Result<Routes, String> {
         let (reporter, health) = tonic_health::server::health_reporter();
+        let max = self.shared.config.max_message_bytes + REQUEST_BYTES;
         let rooms = RoomServiceServer::new(room::Rooms { shared: self.shared.clone() });
+        let presence = PresenceServiceServer::new(presence::PresenceRpc { shared: self.shared.clone() });
+        let (rooms, presence) =
+            (rooms.max_decoding_message_size(max), presence.max_decoding_message_size(max));
         reporter.set_serving::<RoomServiceServer<room::Rooms>>().await;
+        reporter.set_serving::<PresenceServiceServer<presence::PresenceRpc>>().await;
         reporter.set_serving::<link::LinkService>().await;
-        let mut routes = Routes::new(rooms).add_service(self.link_service()).add_service(health);
+        let mut routes =
+            Routes::new(rooms).add_service(presence).add_service(self.link_service()).add_service(health);
         if self.shared.config.reflection {
             let builder = || {
                 tonic_reflection::server::Builder::configure()
@@ -93,9 +108,16 @@ impl Core {
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), String> {
         let routes = self.routes().await?;
+        let stopped = tokio::sync::Notify::new();
         let drained = async {
             shutdown.await;
+            stopped.notify_one();
             self.drain().await;
+        };
+        // A stream that does not read, or one that has nothing to do with rooms, would hold the end up for ever.
+        let too_long = async {
+            stopped.notified().await;
+            tokio::time::sleep(self.shared.config.drain_timeout).await;
         };
         let serving = Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)
@@ -104,7 +126,13 @@ impl Core {
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .add_routes(routes)
             .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), drained);
-        serving.await.map_err(|error| error.to_string())
+        tokio::select! {
+            served = serving => served.map_err(|error| error.to_string()),
+            () = too_long => {
+                tracing::warn!("drain timed out, cutting what is left");
+                Ok(())
+            }
+        }
     }
 
     /// Tells every stream that this core goes away and ends it, within the drain's time.

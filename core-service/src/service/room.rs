@@ -6,7 +6,7 @@ use super::{
     status,
 };
 use crate::{
-    hub::{Delivery, Error, JoinRequest, Outbox, SharedEvent, To, outbox::Taken},
+    hub::{Delivery, Error, Gone, JoinRequest, Outbox, SharedEvent, To, outbox::Taken},
     room::{
         event::Event,
         feed::Carries,
@@ -30,13 +30,13 @@ pub(super) struct Rooms {
     pub(super) shared: Arc<Shared>,
 }
 
-type Frames<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(super) type Frames<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Rooms in which a session does not want its own live events.
 type Silent = Arc<Mutex<HashSet<String>>>;
 
 /// In dev mode a caller is whoever the `user` metadata says.
-fn dev_user<T>(request: &Request<T>) -> Result<String, Status> {
+pub(super) fn dev_user<T>(request: &Request<T>) -> Result<String, Status> {
     let Some(user) = request.metadata().get("user") else { return Ok(String::new()) };
     let text = std::str::from_utf8(user.as_bytes()).unwrap_or("\0");
     UserName::new(text).map_err(|error| status::status(&error.into()))?;
@@ -257,29 +257,33 @@ impl Follow {
             Taken::Batch(batch) => {
                 Ok(Some(batch.into_iter().filter(|delivery| self.passes(delivery)).collect()))
             }
-            Taken::Overflowed => Err(Status::resource_exhausted(
-                "slow_consumer: it reads slower than its rooms are written to",
-            )),
-            Taken::Ended => Ok(None),
+            Taken::Overflowed => Err(status::status(&Error::SlowConsumer)),
+            Taken::Ended(None) => Ok(None),
+            Taken::Ended(Some(error)) => Err(status::status(&error)),
         }
     }
 
     fn passes(&mut self, delivery: &Delivery) -> bool {
-        let (room, position, page) = match delivery {
-            Delivery::Joined(_, place, page) | Delivery::Resumed(place, page) => {
-                (&place.room, &place.position, page)
+        let (room, epoch, page) = match delivery {
+            Delivery::Joined(_, place, page) | Delivery::Resumed(_, place, page) => {
+                (&place.room, place.position.epoch.clone(), page)
             }
+            // A page that was asked for before the room was left, or joined anew, fits nowhere.
             Delivery::Page(_, room, page) => match self.paging.iter().find(|(name, _)| name == room) {
-                Some((_, position)) => (room, &position.clone(), page),
-                None => return false,
+                Some((_, position)) if position.seq == page.after => (room, position.epoch.clone(), page),
+                _ => return false,
             },
+            Delivery::Left(_, room) => {
+                self.paging.retain(|(name, _)| name != room);
+                return true;
+            }
             Delivery::Event(event) => return event.event().kind.is_ephemeral() || !self.pages(event),
             _ => return true,
         };
         self.paging.retain(|(name, _)| name != room);
         if !page.live {
-            let seq = page.events.last().map_or(position.seq, |event| event.seq);
-            self.paging.push((room.clone(), Position { epoch: position.epoch.clone(), seq }));
+            let seq = page.events.last().map_or(page.after, |event| event.seq);
+            self.paging.push((room.clone(), Position { epoch, seq }));
         }
         true
     }
@@ -298,27 +302,30 @@ async fn read(
 ) {
     // A stream has one session; it is number 1.
     const ONLY: u64 = 1;
-    let (hub, config, metrics) = (shared.hub.clone(), shared.config.clone(), shared.metrics.clone());
-    let mut sessions = Sessions::new(hub, config, metrics, outbox.clone(), Door::Service);
+    let mut sessions = Sessions::new(&shared, outbox.clone(), Door::Service, "");
     sessions.open(To { session: ONLY, ..To::default() }, &id, &user);
-    while let Some(Ok(request)) = requests.next().await {
+    loop {
+        let request = match requests.next().await {
+            Some(Ok(request)) => request,
+            Some(Err(status)) => {
+                return outbox.end_with(Some(Error::Unreadable(status.message().to_owned())));
+            }
+            None => break,
+        };
+        // The room, and whether its own events are to come back.
+        let mut echo = None;
         let command = match request.command {
             Some(connect_request::Command::Join(join)) => {
-                let mut silent = lock(&silent);
-                if join.echo == Some(false) {
-                    silent.insert(join.room.clone())
-                } else {
-                    silent.remove(&join.room)
-                };
-                drop(silent);
+                echo = Some((join.room.clone(), join.echo != Some(false)));
                 Command::Join(join)
             }
             Some(connect_request::Command::Leave(leave)) => {
-                lock(&silent).remove(&leave.room);
+                echo = Some((leave.room.clone(), true));
                 Command::Leave(leave)
             }
             Some(connect_request::Command::Publish(publish)) => Command::Publish(publish),
             Some(connect_request::Command::History(history)) => Command::History(history),
+            Some(connect_request::Command::Presence(presence)) => Command::Presence(presence),
             Some(connect_request::Command::Ping(_)) => Command::Ping,
             None => {
                 let error = Error::Field { field: "command", problem: Cow::from("must be set") };
@@ -328,7 +335,17 @@ async fn read(
             }
         };
         sessions.run(ONLY, 0, &request.id, command).await;
+        if let Some((room, echo)) = echo {
+            // Only rooms that it is in, so the set is bounded as they are.
+            if !echo && sessions.is_in(ONLY, &room) {
+                lock(&silent).insert(room);
+            } else if echo {
+                lock(&silent).remove(&room);
+            }
+        }
     }
+    // Its side has ended in good order: it is gone, and will not come back.
+    sessions.close(ONLY, Gone::Left);
     outbox.end();
 }
 

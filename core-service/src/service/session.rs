@@ -1,15 +1,20 @@
 //! The sessions of one stream, and what they may do. A link has all sessions of an edge, a Connect stream has one: the same machinery.
-use super::convert::{self, Door, Sent};
+use super::{
+    Shared,
+    convert::{self, Door, Sent},
+};
 use crate::{
     config::Config,
-    hub::{Delivery, Error, Hub, JoinRequest, Outbox, To},
+    hub::{Delivery, Error, Gone, Hub, JoinRequest, Outbox, To},
     metrics::CoreMetrics,
     room::{
         event::Kind,
         id::{ClientId, RoomName, UserName},
         position::Position,
+        presence::{Entering, Origin},
     },
 };
+use bytes::Bytes;
 use hearth_proto::v1;
 use std::{
     borrow::Cow,
@@ -17,20 +22,45 @@ use std::{
     sync::Arc,
 };
 
+/// Why a personal room is closed to all but one.
+const NOT_YOURS: &str = "a personal room is its user's";
+
 /// What a session asks for, whichever stream it came by.
 pub(super) enum Command {
     Join(v1::Join),
     Leave(v1::Leave),
     Publish(v1::Publish),
     History(v1::History),
+    Presence(v1::SetPresence),
     Ping,
     Pull(v1::Pull),
+}
+
+impl Command {
+    fn room(&self) -> Option<&str> {
+        match self {
+            Command::Join(v1::Join { room, .. })
+            | Command::Leave(v1::Leave { room })
+            | Command::Publish(v1::Publish { room, .. })
+            | Command::History(v1::History { room, .. })
+            | Command::Presence(v1::SetPresence { room, .. })
+            | Command::Pull(v1::Pull { room, .. }) => Some(room),
+            Command::Ping => None,
+        }
+    }
+
+    /// Its answer may be long.
+    fn is_long(&self) -> bool {
+        matches!(self, Command::Join(_) | Command::History(_) | Command::Pull(_))
+    }
 }
 
 pub(super) struct Session {
     pub(super) id: Arc<str>,
     user: UserName,
     rooms: HashSet<RoomName>,
+    /// What it had set where, as an edge brings it from another core.
+    metas: HashMap<RoomName, Bytes>,
 }
 
 /// The sessions of a stream. When it goes, they leave their rooms.
@@ -40,25 +70,26 @@ pub(super) struct Sessions {
     metrics: CoreMetrics,
     outbox: Arc<Outbox>,
     door: Door,
+    /// Who vouches for them.
+    origin: Arc<Origin>,
     open: HashMap<u64, Session>,
+    /// How many of them are in which room.
+    seats: HashMap<RoomName, usize>,
 }
 
 impl Sessions {
-    pub(super) fn new(
-        hub: Arc<Hub>,
-        config: Arc<Config>,
-        metrics: CoreMetrics,
-        outbox: Arc<Outbox>,
-        door: Door,
-    ) -> Self {
-        Self { hub, config, metrics, outbox, door, open: HashMap::new() }
+    /// None yet. `edge` is the edge's id; empty for a service.
+    pub(super) fn new(shared: &Shared, outbox: Arc<Outbox>, door: Door, edge: &str) -> Self {
+        let (hub, config, metrics) = (shared.hub.clone(), shared.config.clone(), shared.metrics.clone());
+        let origin = hub.presence().origin(edge);
+        Self { hub, config, metrics, outbox, door, origin, open: HashMap::new(), seats: HashMap::new() }
     }
 
     /// Lets a session in. In dev mode it is whoever it says; nobody in particular is a guest.
     pub(super) fn open(&mut self, to: To, id: &str, user: &str) {
         let guest;
         let user = if user.is_empty() {
-            guest = format!("guest-{:06x}", fastrand::u32(..1 << 24));
+            guest = format!("guest-{:010x}", fastrand::u64(..1 << 40));
             &guest
         } else {
             user
@@ -67,14 +98,14 @@ impl Sessions {
             Ok(user) => user,
             Err(error) => return self.outbox.push(Delivery::Refused(to, error.into())),
         };
-        let session = Session { id: id.into(), user, rooms: HashSet::new() };
+        let session = Session { id: id.into(), user, rooms: HashSet::new(), metas: HashMap::new() };
         let opened = Delivery::Opened {
             to: to.clone(),
             session: session.id.clone(),
             user: session.user.as_str().into(),
         };
         if let Some(before) = self.open.insert(to.session, session) {
-            self.leave_all(&before);
+            self.leave_all(&before, Gone::Vanished);
         } else {
             self.metrics.sessions.inc();
         }
@@ -82,37 +113,88 @@ impl Sessions {
     }
 
     /// A session has gone.
-    pub(super) fn close(&mut self, number: u64) {
+    pub(super) fn close(&mut self, number: u64, gone: Gone) {
         if let Some(session) = self.open.remove(&number) {
             self.metrics.sessions.dec();
-            self.leave_all(&session);
+            self.leave_all(&session, gone);
         }
     }
 
-    fn leave_all(&self, session: &Session) {
-        session.rooms.iter().for_each(|room| self.hub.leave(&self.outbox, room));
+    /// Whether a session is in a room.
+    pub(super) fn is_in(&self, number: u64, room: &str) -> bool {
+        let room = RoomName::new(room).ok();
+        room.is_some_and(|room| self.open.get(&number).is_some_and(|session| session.rooms.contains(&room)))
+    }
+
+    fn leave_all(&mut self, session: &Session, gone: Gone) {
+        for room in &session.rooms {
+            self.leave(room, (&session.id, &session.user), gone);
+        }
+    }
+
+    /// A session is out of a room: of its events, of its presence, of its typing.
+    fn leave(&mut self, room: &RoomName, (id, user): (&Arc<str>, &UserName), gone: Gone) {
+        self.hub.leave(&self.outbox, room);
+        self.hub.stop_typing(room, id);
+        self.hub.presence().leave(room, user, id, &self.origin, gone);
+        if let Some(seats) = self.seats.get_mut(room) {
+            *seats -= 1;
+            if *seats == 0 {
+                self.seats.remove(room);
+                self.hub.presence().unwatch(room, &self.outbox);
+            }
+        }
+    }
+
+    /// An edge wants to know who is online in a room in which it has sessions.
+    pub(super) fn watch(&self, room: &str) {
+        match convert::room(room) {
+            Ok(room) if self.seats.contains_key(&room) => self.hub.presence().watch(&room, &self.outbox),
+            // Its last session there has left meanwhile.
+            Ok(_) => {}
+            Err(error) => self.outbox.push(Delivery::Failed(To::default(), None, error)),
+        }
+    }
+
+    /// Before `resume`: what the edge's sessions have set in a room.
+    pub(super) fn metas(&mut self, v1::Metas { room, metas }: v1::Metas) {
+        let Ok(room) = convert::room(&room) else { return };
+        for v1::SessionMeta { session, meta } in metas {
+            // Another core has taken it already, so a limit that is lower here only hides it.
+            if meta.len() <= self.config.max_meta_bytes
+                && let Some(session) = self.open.get_mut(&session)
+            {
+                session.metas.insert(room.clone(), meta.into());
+            }
+        }
     }
 
     /// After a new attach: these sessions are in this room and have seen it up to `since`.
-    pub(super) async fn resume(&mut self, resume: v1::Resume) {
+    pub(super) async fn resume(&mut self, request: u64, resume: v1::Resume) {
+        let to = To { request, ..To::default() };
         let room = match convert::room(&resume.room) {
             Ok(room) => room,
-            Err(error) => return self.outbox.push(Delivery::Failed(To::default(), None, error)),
+            Err(error) => return self.outbox.push(Delivery::Failed(to, None, error)),
         };
-        let mut joined = 0;
-        for number in &resume.sessions {
-            if let Some(session) = self.open.get_mut(number) {
-                joined += u64::from(session.rooms.insert(room.clone()));
-            }
+        self.outbox.eased().await;
+        let not_in =
+            |number: &u64| self.open.get(number).is_some_and(|session| !session.rooms.contains(&room));
+        let coming: HashSet<u64> = resume.sessions.into_iter().filter(not_in).collect();
+        let (since, seats) = (convert::since(resume.since), coming.len());
+        if let Err(error) = self.hub.resume(&self.outbox, to.clone(), &room, since, seats as u64).await {
+            return self.outbox.push(Delivery::Failed(to, Some(room), error));
         }
-        if let Err(error) = self.hub.resume(&self.outbox, &room, convert::since(resume.since), joined).await {
-            for number in &resume.sessions {
-                if let Some(session) = self.open.get_mut(number) {
-                    session.rooms.remove(&room);
-                }
-            }
-            self.outbox.push(Delivery::Failed(To::default(), Some(room), error));
+        if seats > 0 {
+            *self.seats.entry(room.clone()).or_default() += seats;
         }
+        let (origin, open) = (&self.origin, &mut self.open);
+        let entering = coming.iter().filter_map(|number| {
+            let session = open.get_mut(number)?;
+            session.rooms.insert(room.clone());
+            let (user, meta) = (session.user.clone(), session.metas.remove(&room));
+            Some(Entering { user, session: session.id.clone(), origin: origin.clone(), meta })
+        });
+        self.hub.presence().enter(&room, entering.collect::<Vec<_>>());
     }
 
     /// The next page of a resumed room's replay.
@@ -122,6 +204,7 @@ impl Sessions {
             Ok(room) => room,
             Err(error) => return self.outbox.push(Delivery::Failed(to, None, error)),
         };
+        self.outbox.eased().await;
         let done = match convert::since(pull.after) {
             Some(after) => self.hub.pull(&self.outbox, to.clone(), &room, after).await,
             None => Err(Error::Field { field: "after", problem: Cow::from("must be set") }),
@@ -141,15 +224,10 @@ impl Sessions {
             }
         };
         let to = To { session: number, request, id };
-        let room = match &command {
-            Command::Join(v1::Join { room, .. })
-            | Command::Leave(v1::Leave { room })
-            | Command::Publish(v1::Publish { room, .. })
-            | Command::History(v1::History { room, .. })
-            | Command::Pull(v1::Pull { room, .. }) => RoomName::new(room).map(Some),
-            Command::Ping => Ok(None),
-        };
-        let done = match room {
+        if command.is_long() {
+            self.outbox.eased().await;
+        }
+        let done = match command.room().map(RoomName::new).transpose() {
             Ok(room) => self.attempt(&to, room.as_ref(), command).await.map_err(|error| (room, error)),
             Err(error) => Err((None, error.into())),
         };
@@ -160,6 +238,7 @@ impl Sessions {
 
     async fn attempt(&mut self, to: &To, room: Option<&RoomName>, command: Command) -> Result<(), Error> {
         let session = self.open.get_mut(&to.session).ok_or(Error::OutOfTurn("this session is not open"))?;
+        let foreign = room.and_then(RoomName::personal).is_some_and(|owner| owner != session.user.as_str());
         let ack = |position: Option<Position>| Delivery::Acked {
             to: to.clone(),
             room: room.cloned(),
@@ -168,11 +247,11 @@ impl Sessions {
         };
         match (command, room) {
             (Command::Join(join), Some(room)) => {
-                if room.personal().is_some_and(|owner| owner != session.user.as_str()) {
-                    return Err(Error::Forbidden("a personal room is its user's"));
+                if foreign {
+                    return Err(Error::Forbidden(NOT_YOURS));
                 }
                 if session.rooms.contains(room) {
-                    return self.still_joined(to, room);
+                    return self.hub.still_joined(&self.outbox, to, room);
                 }
                 if session.rooms.len() >= self.config.max_rooms_per_session {
                     let problem = format!("a session may be in {} rooms", self.config.max_rooms_per_session);
@@ -183,12 +262,30 @@ impl Sessions {
                 let (outbox, to) = (self.outbox.clone(), to.clone());
                 self.hub.join(JoinRequest { outbox, to, room: room.clone(), since, history }).await?;
                 session.rooms.insert(room.clone());
+                *self.seats.entry(room.clone()).or_default() += 1;
+                let (user, id, origin) = (session.user.clone(), session.id.clone(), self.origin.clone());
+                self.hub.presence().enter(room, [Entering { user, session: id, origin, meta: None }]);
+                // An edge asks for its rooms by itself.
+                if self.door == Door::Service && join.presence != Some(false) {
+                    self.hub.presence().watch(room, &self.outbox);
+                }
             }
             (Command::Leave(_), Some(room)) => {
                 if !session.rooms.remove(room) {
                     return Err(Error::NotJoined);
                 }
-                self.hub.leave(&self.outbox, room);
+                let (id, user) = (session.id.clone(), session.user.clone());
+                self.leave(room, (&id, &user), Gone::Left);
+                self.outbox.push(Delivery::Left(to.clone(), room.clone()));
+            }
+            (Command::Presence(presence), Some(room)) => {
+                let meta = convert::meta(presence.meta, self.door, self.config.max_meta_bytes)?;
+                if !session.rooms.contains(room) {
+                    return Err(Error::NotJoined);
+                }
+                if let Some(meta) = meta {
+                    self.hub.presence().set_meta(room, &session.user, &session.id, meta);
+                }
                 self.outbox.push(ack(None));
             }
             (Command::Publish(publish), Some(room)) => {
@@ -205,6 +302,10 @@ impl Sessions {
                     }
                     Kind::Typing if !session.rooms.contains(room) => return Err(Error::NotJoined),
                     kind if kind.is_ephemeral() => {
+                        if kind == Kind::Typing {
+                            let active = convert::typing(&new.payload)?;
+                            self.hub.note_typing(room, &session.id, &session.user, active);
+                        }
                         self.outbox.push(ack(None));
                         self.hub.broadcast(new).await?;
                     }
@@ -214,6 +315,7 @@ impl Sessions {
                     }
                 }
             }
+            (Command::History(_), Some(_)) if foreign => return Err(Error::Forbidden(NOT_YOURS)),
             (Command::History(history), Some(room)) => {
                 let range = convert::range(
                     history.after,
@@ -237,22 +339,13 @@ impl Sessions {
         }
         Ok(())
     }
-
-    /// A join of a joined room: the present position, and nothing changes.
-    fn still_joined(&self, to: &To, room: &RoomName) -> Result<(), Error> {
-        use crate::hub::delivery::{Place, ReplayPage};
-        let position = self.hub.position(room).ok_or(Error::NotJoined)?;
-        let place = Place { room: room.clone(), position, recovered: None, replayed: 0 };
-        self.outbox.push(Delivery::Joined(to.clone(), place, ReplayPage { events: Vec::new(), live: true }));
-        Ok(())
-    }
 }
 
 impl Drop for Sessions {
     fn drop(&mut self) {
         for (_, session) in std::mem::take(&mut self.open) {
             self.metrics.sessions.dec();
-            self.leave_all(&session);
+            self.leave_all(&session, Gone::Vanished);
         }
     }
 }

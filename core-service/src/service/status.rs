@@ -31,6 +31,8 @@ fn told(error: &Error) -> Told {
         Error::TooLarge { .. } => field("PAYLOAD_TOO_LARGE", "payload"),
         Error::NotJoined => plain(Code::FailedPrecondition, "ROOM_NOT_JOINED"),
         Error::Forbidden(_) => plain(Code::PermissionDenied, "PERMISSION_DENIED"),
+        Error::Unreadable(_) => plain(Code::InvalidArgument, "UNREADABLE"),
+        Error::SlowConsumer => Told { retry: true, ..plain(Code::ResourceExhausted, "SLOW_CONSUMER") },
         Error::Exhausted(_) => Told { retry: true, ..plain(Code::ResourceExhausted, "LIMIT_REACHED") },
         Error::Engine(EngineError::OtherEpoch) => plain(Code::Unavailable, "OUTCOME_UNKNOWN"),
         Error::Engine(EngineError::Away(_)) => {

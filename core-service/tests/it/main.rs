@@ -45,12 +45,18 @@ impl Session {
         self.send.send(ConnectRequest { id: id.into(), command: Some(command) }).await.unwrap();
     }
 
+    /// The next frame that is not presence.
     async fn next(&mut self) -> ConnectResponse {
-        timeout(Duration::from_secs(10), self.frames.message())
-            .await
-            .expect("a frame in time")
-            .unwrap()
-            .expect("a frame")
+        loop {
+            let frame = timeout(Duration::from_secs(10), self.frames.message())
+                .await
+                .expect("a frame in time")
+                .unwrap()
+                .expect("a frame");
+            if !matches!(frame.frame, Some(Frame::Presence(_))) {
+                return frame;
+            }
+        }
     }
 
     async fn join(&mut self, join: v1::Join) -> v1::Joined {
