@@ -23,8 +23,10 @@ pub struct EdgeMetrics {
     pub writes: Counter,
     /// Bytes that wait for slow sockets.
     pub backlog_bytes: Gauge,
-    /// Ephemeral events that slow sessions did not get.
+    /// Ephemeral events that slow sessions did not get for want of room.
     pub ephemeral_drops: Counter,
+    /// Ephemeral events that a newer one of the same author replaced for a slow session.
+    pub ephemeral_conflated: Counter,
     /// Sessions closed for being too slow.
     pub slow_consumers: Counter,
     /// How many posts a shard found at once.
@@ -55,6 +57,7 @@ impl EdgeMetrics {
             writes: Counter::default(),
             backlog_bytes: Gauge::default(),
             ephemeral_drops: Counter::default(),
+            ephemeral_conflated: Counter::default(),
             slow_consumers: Counter::default(),
             // From a lone post to all that a busy link brings while a shard writes to thousands.
             turn_batch: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0, 1024.0, 4096.0]),
@@ -74,6 +77,11 @@ impl EdgeMetrics {
             "hearth_edge_ephemeral_drops",
             "Events slow sessions did not get",
             m.ephemeral_drops,
+        );
+        registry.register(
+            "hearth_edge_ephemeral_conflated",
+            "Ephemeral events that a newer one of the same author replaced for a slow session",
+            m.ephemeral_conflated,
         );
         registry.register(
             "hearth_edge_slow_consumers",

@@ -143,7 +143,8 @@ impl Shard {
             place.is_some_and(|place| place.stage == Stage::Live && (ephemeral || !place.echo))
         });
         let frame = (shared.websocket_json().clone(), shared.event.seq);
-        self.out.event(&mut self.rooms, id, frame, ephemeral, exclude);
+        let class = self.out.class(id, &shared.event);
+        self.out.event(&mut self.rooms, id, frame, class, exclude);
     }
 
     fn opened(&mut self, session: SessionKey, user: &str) {

@@ -6,8 +6,10 @@
 use crate::fanout::connection::{Connection, NONE, Socket};
 use crate::fanout::rooms::Rooms;
 use crate::session::key::RoomId;
+use crate::wire::event::Event;
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
@@ -31,6 +33,8 @@ pub struct Outgoing {
     /// Slots to be written to; each once, and stale where a connection went meanwhile.
     dirty: Vec<u32>,
     rooms: Vec<RoomId>,
+    /// Makes keys that clients cannot have collide.
+    keys: RandomState,
     /// What was done, to be added to the metrics.
     pub tally: Tally,
 }
@@ -46,17 +50,37 @@ pub struct Tally {
     pub bytes: u64,
     /// Writes.
     pub writes: u64,
-    /// Ephemeral events that slow sessions did not get.
+    /// Ephemeral events that slow sessions did not get for want of room.
     pub ephemeral_drops: u64,
+    /// Ephemeral events that slow sessions did not get because a newer one came.
+    pub ephemeral_conflated: u64,
     /// How the backlogs grew or shrank, in bytes.
     pub backlog: i64,
+}
+
+/// What may be done with an event when a session is slow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Nothing: every session gets it.
+    Sequenced,
+    /// It gives way to a newer one with the same key, and is dropped when much waits.
+    Ephemeral {
+        /// Stands for its room, author and kind.
+        key: u64,
+    },
+}
+
+impl Class {
+    fn is_sequenced(self) -> bool {
+        self == Class::Sequenced
+    }
 }
 
 /// An event of a room, waiting for the room's members.
 #[derive(Debug)]
 struct Pending {
     frame: Bytes,
-    ephemeral: bool,
+    class: Class,
     /// The slot of the session that must not get it, or [`NONE`].
     exclude: u32,
     next: u32,
@@ -67,7 +91,8 @@ struct Pending {
 struct Run {
     flat: Bytes,
     first: u32,
-    ephemeral: bool,
+    /// None of its events may be left out.
+    sequenced: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -112,19 +137,27 @@ impl Outgoing {
         }
     }
 
+    /// What an event of a room is to slow sessions.
+    pub fn class(&self, id: RoomId, event: &Event) -> Class {
+        if !event.kind.is_ephemeral() {
+            return Class::Sequenced;
+        }
+        Class::Ephemeral { key: self.keys.hash_one((id, event.kind as u8, &*event.author)) }
+    }
+
     /// An event for a room's members, but for the one in the slot `exclude`.
     pub fn event(
         &mut self,
         rooms: &mut Rooms,
         id: RoomId,
         event: (Bytes, u64),
-        ephemeral: bool,
+        class: Class,
         exclude: Option<u32>,
     ) {
         let Some(room) = rooms.get_mut(id) else { return };
         let (frame, seq) = event;
         let at = self.events.len() as u32;
-        self.events.push(Pending { frame, ephemeral, exclude: exclude.unwrap_or(NONE), next: NONE });
+        self.events.push(Pending { frame, class, exclude: exclude.unwrap_or(NONE), next: NONE });
         if room.first == NONE {
             room.first = at;
             self.rooms.push(id);
@@ -132,7 +165,7 @@ impl Outgoing {
             self.events[room.last as usize].next = at;
         }
         room.last = at;
-        if !ephemeral {
+        if class.is_sequenced() {
             room.pending = seq;
         }
     }
@@ -190,11 +223,11 @@ impl Outgoing {
 
     /// Joins the events of a chain, and marks who must not get all of it.
     fn run(&self, connections: &mut Connections, first: u32) -> (Run, u64) {
-        let (mut count, mut bytes, mut ephemeral) = (0, 0, false);
+        let (mut count, mut bytes, mut sequenced) = (0, 0, true);
         for event in self.chain(first) {
             count += 1;
             bytes += event.frame.len();
-            ephemeral |= event.ephemeral;
+            sequenced &= event.class.is_sequenced();
             if event.exclude != NONE
                 && let Some(connection) = connections.get_mut(event.exclude as usize)
             {
@@ -208,7 +241,7 @@ impl Outgoing {
             self.chain(first).for_each(|event| flat.extend_from_slice(&event.frame));
             flat.freeze()
         };
-        (Run { flat, first, ephemeral }, count)
+        (Run { flat, first, sequenced }, count)
     }
 
     fn chain(&self, first: u32) -> impl Iterator<Item = &Pending> {
@@ -305,11 +338,13 @@ impl Outgoing {
         flush_stream(connection)
     }
 
-    /// Puts a chain of which `taken` bytes are written behind what waits; ephemeral events only as long as less than half
-    /// of `limit` does.
+    /// Puts a chain of which `taken` bytes are written behind what waits. An ephemeral event takes the place of the older
+    /// one with its key, but at the back, where its order among sequenced events is right. Without an older one it is
+    /// dropped while more than half of `limit` waits: so there are never more of them than then fit. One that is
+    /// longer than the older one may use half of the rest too; beyond, both go, since an outdated one misleads.
     fn put_behind(&mut self, connection: &mut Connection, first: u32, mut taken: usize, limit: usize) {
         let backlog = connection.backlog.get_or_insert_default();
-        let mut drops = 0;
+        let (mut drops, mut conflated) = (0, 0);
         let mut at = first;
         while at != NONE {
             let Link { piece, next } = self.links[at as usize];
@@ -319,9 +354,9 @@ impl Outgoing {
                 taken -= bytes.len();
                 continue;
             }
-            // The rest of a run that is partly droppable is taken apart.
+            // The rest of a run of which parts may be left out is taken apart.
             let events = match piece {
-                Piece::Run(run) if self.runs[run as usize].ephemeral => {
+                Piece::Run(run) if !self.runs[run as usize].sequenced => {
                     (self.runs[run as usize].first, usize::MAX)
                 }
                 Piece::Event(event) => (event, 1),
@@ -331,16 +366,31 @@ impl Outgoing {
                 }
             };
             for event in self.chain(events.0).take(events.1) {
-                if taken >= event.frame.len() {
-                    taken -= event.frame.len();
-                } else if taken == 0 && event.ephemeral && backlog.bytes() > limit / 2 {
-                    drops += 1;
-                } else {
-                    backlog.push(event.frame.clone(), std::mem::take(&mut taken));
+                let len = event.frame.len();
+                match event.class {
+                    _ if taken >= len => taken -= len,
+                    Class::Ephemeral { key } if taken == 0 => {
+                        let older = backlog.take_out(key);
+                        conflated += u64::from(older.is_some());
+                        let fits = match older {
+                            Some(older) => len <= older || backlog.bytes() <= limit - limit / 4,
+                            None => backlog.bytes() <= limit / 2,
+                        };
+                        if fits {
+                            backlog.push_keyed(event.frame.clone(), key);
+                        } else {
+                            drops += 1;
+                        }
+                    }
+                    // What is begun must be ended, whatever it is.
+                    Class::Sequenced | Class::Ephemeral { .. } => {
+                        backlog.push(event.frame.clone(), std::mem::take(&mut taken));
+                    }
                 }
             }
         }
         self.tally.ephemeral_drops += drops;
+        self.tally.ephemeral_conflated += conflated;
     }
 
     /// Writes a backlog until the socket is full, and will wake the connection, or nothing is left.

@@ -238,6 +238,7 @@ impl Shard {
         add(&self.metrics.bytes_out, tally.bytes);
         add(&self.metrics.writes, tally.writes);
         add(&self.metrics.ephemeral_drops, tally.ephemeral_drops);
+        add(&self.metrics.ephemeral_conflated, tally.ephemeral_conflated);
         if tally.backlog != 0 {
             self.metrics.backlog_bytes.inc_by(tally.backlog);
         }

@@ -2,9 +2,49 @@
 use super::*;
 use crate::wire::event::{Code, Failure};
 use socket2::SockRef;
+use tokio::io::DuplexStream;
 
 /// The kernel takes this much at the most for a client that reads nothing, on both sides.
 const KERNEL: usize = 8 * 1024 * 1024;
+
+fn by(author: &str, kind: Kind, data: &str) -> Post {
+    let event = Event { author: author.into(), ..event_of(kind, 0, data).event.clone() };
+    Post::Event { room: ROOM, event: Arc::new(SharedEvent::new(event)), origin: None }
+}
+
+/// A signal of about so many bytes, of somebody of whom there is no other.
+fn lone_signal(nth: usize, bytes: usize) -> Post {
+    by(&format!("author {nth}"), Kind::Signal, &format!(r#"{{"x":"{}"}}"#, "x".repeat(bytes)))
+}
+
+/// A session that is slow from the first frame that it does not read: between it and the shard there is a pipe of
+/// a few frames.
+struct Slow(WebSocketStream<DuplexStream>);
+
+impl Slow {
+    /// One that is live in [`ROOM`].
+    async fn connect(edge: &Edge) -> Slow {
+        let (client, server) = tokio::io::duplex(256);
+        let (session, _) = edge.knock(|new| new.socket = Socket::Stream(Box::new(server))).await;
+        edge.post([Post::Opened { session, user: "ann".into() }, joined(session)]);
+        let mut slow = Slow(WebSocketStream::from_raw_socket(client, Role::Client, None).await);
+        assert_eq!(slow.json().await["data"]["event"], "welcome");
+        assert_eq!(slow.json().await["data"]["event"], "joined");
+        slow
+    }
+
+    async fn json(&mut self) -> Value {
+        match soon(self.0.next()).await.expect("the connection ended").unwrap() {
+            Message::Text(text) => serde_json::from_str(&text).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// An ephemeral event: its type, author and number.
+fn ephemeral(json: &Value) -> String {
+    format!("{} {} {}", json["type"], json["data"]["author"], json["data"]["n"]).replace('"', "")
+}
 
 #[tokio::test]
 async fn a_slow_reader_is_closed_and_another_gets_everything() {
@@ -51,12 +91,12 @@ async fn a_slow_reader_loses_ephemeral_events_first() {
     while edge.metrics.ephemeral_drops.get() == 0 {
         assert!(signals < 2 * KERNEL / 10_000, "signals should have been dropped by now");
         seq += 1;
-        edge.post([big(Kind::Signal, 0, 10_000), event(seq)]);
+        edge.post([lone_signal(signals, 10_000), event(seq)]);
         signals += 1;
         assert_eq!((quick.told().await, quick.told().await), ("signal".into(), seq.to_string()));
     }
     // Signals never close a session, however many there are.
-    edge.post((0..500).map(|_| big(Kind::Signal, 0, 10_000)).chain([event(seq + 1)]));
+    edge.post((0..500).map(|n| lone_signal(signals + n, 10_000)).chain([event(seq + 1)]));
     let (mut got, mut next) = (0, 5);
     while next <= seq + 1 {
         match slow.told().await.as_str() {
@@ -75,7 +115,7 @@ async fn a_slow_reader_loses_ephemeral_events_first() {
 async fn a_burst_of_signals_closes_nobody() {
     let edge = Edge::start(config());
     let mut client = edge.connect_joined().await;
-    edge.post((0..1000).map(|_| big(Kind::Signal, 0, 10_000)).chain([event(5)]));
+    edge.post((0..1000).map(|n| lone_signal(n, 10_000)).chain([event(5)]));
     let mut signals = 0;
     loop {
         match client.told().await.as_str() {
@@ -85,6 +125,81 @@ async fn a_burst_of_signals_closes_nobody() {
     }
     assert_eq!(signals + edge.metrics.ephemeral_drops.get(), 1000);
     assert!(signals < 1000, "ten megabytes do not fit");
+}
+
+/// Two move their cursors all the time while one who watches is slow: it gets where they are, not how they came there.
+#[tokio::test]
+async fn of_each_author_a_slow_reader_gets_the_newest_signal() {
+    let edge = Edge::start(Config { session_queue_bytes: 64 * 1024, ..config() });
+    let (mut slow, mut quick) = (Slow::connect(&edge).await, edge.connect_joined().await);
+    let mut all = 0;
+    for round in 0..100 {
+        let moves = (0..100).map(|n| {
+            let author = if n % 2 == 0 { "ben" } else { "cat" };
+            by(author, Kind::Signal, &format!(r#"{{"n":{}}}"#, round * 100 + n))
+        });
+        edge.post([event(5 + round)].into_iter().chain(moves));
+        // When the quick one has seen the last, the shard has dealt with all.
+        let mut last = Value::Null;
+        while last != round * 100 + 99 {
+            last = quick.json().await["data"]["n"].take();
+            all += u64::from(last.is_number());
+        }
+    }
+    edge.post([event(105)]);
+    assert_eq!(quick.told().await, "105");
+
+    let (mut next, mut got) = (5, Vec::new());
+    while next <= 105 {
+        let json = slow.json().await;
+        match json["seq"].as_u64() {
+            Some(seq) => {
+                assert_eq!(seq, next, "sequenced events are never left out");
+                next += 1;
+            }
+            None => got.push(ephemeral(&json)),
+        }
+    }
+    assert!(got.ends_with(&["signal ben 9998".into(), "signal cat 9999".into()]), "{got:?}");
+    assert!(got.len() < 10, "{got:?}");
+    all += got.len() as u64;
+    assert_eq!(all + edge.metrics.ephemeral_conflated.get(), 20_000);
+    assert_eq!((edge.metrics.ephemeral_drops.get(), edge.metrics.slow_consumers.get()), (0, 0));
+}
+
+/// When much waits, an ephemeral event gets the place of an older one or none, and no more room than there is.
+#[tokio::test]
+async fn past_half_a_newer_signal_takes_the_place_of_an_older_one_only() {
+    let edge = Edge::start(Config { session_queue_bytes: 64 * 1024, ..config() });
+    let mut slow = Slow::connect(&edge).await;
+    let signal = |author: &str, n: &str| by(author, Kind::Signal, &format!(r#"{{"n":{n}}}"#));
+    let texts = |seqs: std::ops::Range<u64>| seqs.map(|seq| big(Kind::Text, seq, 1000));
+    let long = "1".repeat(1000);
+    let first = [signal("ben", "1"), signal("cat", "1"), signal("dan", "1"), by("ben", Kind::Typing, "{}")];
+    edge.post(
+        (texts(5..7).chain(first))
+            .chain(texts(7..45))
+            .chain([signal("ben", "2"), signal("cat", "22"), signal("new", "1")])
+            .chain(texts(45..60))
+            .chain([signal("ben", "3"), signal("dan", &long), signal("dan", "3")])
+            .chain([event(60)]),
+    );
+    let (mut next, mut got) = (5, Vec::new());
+    while next <= 60 {
+        let json = slow.json().await;
+        match json["seq"].as_u64() {
+            Some(seq) => {
+                assert_eq!(seq, next);
+                next += 1;
+            }
+            None => got.push(format!("{} before {next}", ephemeral(&json))),
+        }
+    }
+    assert_eq!(got, ["typing ben null before 7", "signal cat 22 before 45", "signal ben 3 before 60"]);
+    // Twice ben's, cat's and dan's first; of "new" and dan there was one and two too many.
+    let counts = (edge.metrics.ephemeral_conflated.get(), edge.metrics.ephemeral_drops.get());
+    assert_eq!(counts, (4, 3));
+    assert_eq!(edge.metrics.slow_consumers.get(), 0);
 }
 
 /// A client comes back to ten rooms, has missed a page's worth in each and joins all at once: it gets everything.
@@ -141,7 +256,8 @@ async fn a_reader_that_catches_up_has_missed_nothing() {
     let sizes = [10, 200, 70_000, 3, 1000, 130_000];
     let count = 300;
     for seq in 0..count {
-        edge.post([big(Kind::Text, 5 + seq, sizes[seq as usize % sizes.len()]), big(Kind::Signal, 0, 10)]);
+        let text = big(Kind::Text, 5 + seq, sizes[seq as usize % sizes.len()]);
+        edge.post([text, lone_signal(seq as usize, 10)]);
         tokio::task::yield_now().await;
     }
     for seq in 0..count {
