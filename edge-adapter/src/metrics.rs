@@ -27,6 +27,8 @@ pub struct EdgeMetrics {
     pub ephemeral_drops: Counter,
     /// Ephemeral events that a newer one of the same author replaced for a slow session.
     pub ephemeral_conflated: Counter,
+    /// Times that a slow session was to be shown a state of presence instead of what happened.
+    pub presence_conflated: Counter,
     /// Sessions closed for being too slow.
     pub slow_consumers: Counter,
     /// How many posts a shard found at once.
@@ -58,6 +60,7 @@ impl EdgeMetrics {
             backlog_bytes: Gauge::default(),
             ephemeral_drops: Counter::default(),
             ephemeral_conflated: Counter::default(),
+            presence_conflated: Counter::default(),
             slow_consumers: Counter::default(),
             // From a lone post to all that a busy link brings while a shard writes to thousands.
             turn_batch: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0, 1024.0, 4096.0]),
@@ -82,6 +85,11 @@ impl EdgeMetrics {
             "hearth_edge_ephemeral_conflated",
             "Ephemeral events that a newer one of the same author replaced for a slow session",
             m.ephemeral_conflated,
+        );
+        registry.register(
+            "hearth_edge_presence_conflated",
+            "Times that a slow session was to be shown a state of presence instead of what happened",
+            m.presence_conflated,
         );
         registry.register(
             "hearth_edge_slow_consumers",

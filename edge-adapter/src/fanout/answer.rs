@@ -22,6 +22,7 @@ struct Entry<'a> {
     asked: bool,
     name: &'a Arc<str>,
     echo: bool,
+    presence: bool,
 }
 
 impl Shard {
@@ -63,6 +64,7 @@ impl Shard {
                 room,
                 name,
                 echo,
+                presence,
                 position,
                 recovered,
                 replayed,
@@ -71,7 +73,7 @@ impl Shard {
             } => {
                 let Some(slot) = self.open(session) else { return };
                 let told = json::Joined { position: &position, cursor: "", recovered, replayed };
-                self.joined(slot, id.as_deref(), Entry { room, asked, name: &name, echo }, told);
+                self.joined(slot, id.as_deref(), Entry { room, asked, name: &name, echo, presence }, told);
                 self.replay(slot, room, &page);
                 if live {
                     self.make_live(slot, room, position);
@@ -87,6 +89,16 @@ impl Shard {
                 self.error(slot, id.as_deref(), Some(&name), &failure);
                 self.drained(slot);
             }
+            Post::Done { session, id, name } => {
+                let Some(slot) = self.answered(session) else { return };
+                if let Some(id) = id {
+                    let frame = json::ack(&id, Some(&name), Acked::Ok).into_frame();
+                    self.out.own(&mut self.connections, slot, frame);
+                }
+                self.drained(slot);
+            }
+            Post::Presence { room, shared } => self.presence(room, &shared),
+            Post::ShowPresence { session, room, shared } => self.show_presence(session, room, &shared),
             Post::LeaveFailed { session, id, name, failure } => {
                 let Some(slot) = self.open(session) else { return };
                 self.connections[slot as usize].session.leave_failed(&name);
@@ -117,7 +129,7 @@ impl Shard {
         (connection.key == session && is(connection)).then_some(session.slot() as u32)
     }
 
-    fn open(&self, session: SessionKey) -> Option<u32> {
+    pub(super) fn open(&self, session: SessionKey) -> Option<u32> {
         self.find(session, |connection| connection.phase == Phase::Open)
     }
 
@@ -169,7 +181,7 @@ impl Shard {
 
     /// Gives the session its place, from which pages go on, and says so; `told` lacks the cursor only.
     fn joined(&mut self, slot: u32, id: Option<&str>, entry: Entry<'_>, told: json::Joined<'_>) {
-        let Entry { room, asked, name, echo } = entry;
+        let Entry { room, asked, name, echo, presence } = entry;
         let session = &self.connections[slot as usize].session;
         // Its number may be new too, if all had left before the core was replaced. While joining it has none: what
         // stands in its stead is the number of another room, which must not be left.
@@ -183,7 +195,7 @@ impl Shard {
         let seen = Position { seq: told.position.seq.saturating_sub(told.replayed), ..told.position.clone() };
         let session = &mut self.connections[slot as usize].session;
         session.forget_brought(name);
-        session.joined(name, (room, asked), echo, seen);
+        session.joined(name, (room, asked), (echo, presence), seen);
         let cursor = self.cursor(slot);
         let frame = json::joined(id, name, &json::Joined { cursor: &cursor, ..told }).into_frame();
         self.out.own(&mut self.connections, slot, frame);

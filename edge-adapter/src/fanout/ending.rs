@@ -86,7 +86,7 @@ impl Shard {
         }
         if asked {
             // Never refused.
-            let _ = self.upstream.send(Request::Close { session: key });
+            let _ = self.upstream.send(Request::Close { session: key, vanished: reason.may_return() });
         }
         self.metrics.closed(reason);
         true

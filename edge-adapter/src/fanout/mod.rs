@@ -13,6 +13,7 @@ mod ending;
 mod inbox;
 mod outgoing;
 pub mod post;
+mod presence;
 mod reading;
 mod rooms;
 mod shard;

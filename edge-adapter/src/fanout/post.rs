@@ -1,5 +1,5 @@
 //! What is handed to a shard: the core's answers and the rooms' events, in the core's order.
-use crate::fanout::shared::SharedEvent;
+use crate::fanout::shared::{SharedEvent, SharedPresence};
 pub use crate::session::key::RoomId;
 use crate::session::key::SessionKey;
 use crate::session::request::ClientId;
@@ -40,6 +40,8 @@ pub enum Post {
         name: Arc<str>,
         /// Whether the session's own live events come back to it.
         echo: bool,
+        /// Whether it is shown who is online.
+        presence: bool,
         /// The room's position at this point.
         position: Position,
         /// As in `joined`.
@@ -105,6 +107,31 @@ pub enum Post {
         seq: Option<u64>,
         /// It had been published before.
         duplicate: bool,
+    },
+    /// A command succeeded of which there is nothing more to say.
+    Done {
+        /// Which.
+        session: SessionKey,
+        /// The id of its command.
+        id: Option<ClientId>,
+        /// The room's name.
+        name: Arc<str>,
+    },
+    /// Something is told of a room's presence, to all who are shown it. A state goes also to those who have not been shown it so far.
+    Presence {
+        /// The room.
+        room: RoomId,
+        /// What is told.
+        shared: Arc<SharedPresence>,
+    },
+    /// A session is shown who is online in a room: steps follow.
+    ShowPresence {
+        /// Which.
+        session: SessionKey,
+        /// The room.
+        room: RoomId,
+        /// A state or a count.
+        shared: Arc<SharedPresence>,
     },
     /// A leave that failed: the session is in the room as before.
     LeaveFailed {
@@ -185,6 +212,7 @@ impl Post {
         POST_BYTES
             + match self {
                 Post::Event { event, .. } => event.weight(),
+                Post::Presence { shared, .. } | Post::ShowPresence { shared, .. } => shared.told.weight(),
                 Post::Joined { page: events, .. }
                 | Post::Page { events, .. }
                 | Post::History { events, .. } => of(events),

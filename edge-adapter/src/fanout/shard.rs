@@ -215,6 +215,10 @@ impl Shard {
             && connection.phase == Phase::Open
             && connection.is_drained()
         {
+            while let Some(room) = connection.session.next_stale() {
+                // Never refused.
+                let _ = self.upstream.send(Request::ShowPresence { session: connection.key, room });
+            }
             if let Some((room, after)) = connection.session.next_pull() {
                 // Never refused.
                 let _ = self.upstream.send(Request::Pull { session: connection.key, room, after });
@@ -238,6 +242,7 @@ impl Shard {
         add(&self.metrics.bytes_out, tally.bytes);
         add(&self.metrics.writes, tally.writes);
         add(&self.metrics.ephemeral_drops, tally.ephemeral_drops);
+        add(&self.metrics.presence_conflated, tally.presence_conflated);
         add(&self.metrics.ephemeral_conflated, tally.ephemeral_conflated);
         if tally.backlog != 0 {
             self.metrics.backlog_bytes.inc_by(tally.backlog);

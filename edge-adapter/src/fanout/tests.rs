@@ -258,6 +258,7 @@ fn joined_as(
 ) -> Post {
     Post::Joined {
         asked: true,
+        presence: false,
         session,
         id: None,
         room: ROOM,

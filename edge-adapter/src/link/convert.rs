@@ -103,8 +103,26 @@ pub enum Who<'a> {
 }
 
 /// A session ends.
-pub fn close(session: SessionKey) -> v1::EdgeFrame {
-    of_session(session, 0, Frame::Close(v1::CloseSession {}))
+pub fn close(session: SessionKey, vanished: bool) -> v1::EdgeFrame {
+    of_session(session, 0, Frame::Close(v1::CloseSession { vanished }))
+}
+
+/// A session sets its meta in a room, or gives a sign of life there.
+pub fn presence(session: SessionKey, request: u64, room: &str, meta: Option<&str>) -> v1::EdgeFrame {
+    let set = v1::SetPresence { room: room.to_owned(), meta: meta.map(str::to_owned) };
+    of_session(session, request, Frame::Presence(set))
+}
+
+/// The edge wants to know who is online in a room.
+pub fn watch(room: &str) -> v1::EdgeFrame {
+    let watch = v1::WatchRoom { room: room.to_owned() };
+    v1::EdgeFrame { session: 0, request: 0, frame: Some(Frame::Watch(watch)) }
+}
+
+/// What sessions have set in a room.
+pub fn metas(room: &str, metas: Vec<v1::SessionMeta>) -> v1::EdgeFrame {
+    let metas = v1::Metas { room: room.to_owned(), metas };
+    v1::EdgeFrame { session: 0, request: 0, frame: Some(Frame::Metas(metas)) }
 }
 
 /// A session joins a room.
@@ -116,7 +134,9 @@ pub fn join(
     history: u32,
     echo: bool,
 ) -> v1::EdgeFrame {
-    let join = v1::Join { room: room.to_owned(), since: since.map(to_position), history, echo: Some(echo) };
+    // Who is online is asked for once for all sessions of the edge.
+    let since = since.map(to_position);
+    let join = v1::Join { room: room.to_owned(), since, history, echo: Some(echo), presence: Some(false) };
     of_session(session, request, Frame::Join(join))
 }
 
@@ -202,7 +222,7 @@ fn to_position(position: &Position) -> v1::Position {
 }
 
 /// Microseconds since 1970; 0 before.
-fn micros(at: prost_types::Timestamp) -> u64 {
+pub fn micros(at: prost_types::Timestamp) -> u64 {
     let seconds = u64::try_from(at.seconds).unwrap_or(0);
     seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(at.nanos).unwrap_or(0) / 1000)
 }

@@ -33,7 +33,11 @@ impl Queue {
         let mut waiting = self.lock();
         let bounded = !matches!(
             request,
-            Request::Open { .. } | Request::Close { .. } | Request::Pull { .. } | Request::GiveUp
+            Request::Open { .. }
+                | Request::Close { .. }
+                | Request::Pull { .. }
+                | Request::ShowPresence { .. }
+                | Request::GiveUp
         );
         if waiting.closed || (bounded && waiting.bytes + weight > QUEUE_BYTES_MAX) {
             return Err(Busy);
@@ -92,7 +96,14 @@ pub fn weight(request: &Request) -> usize {
                 id(own) + room.len()
             }
             Request::Publish { id: own, room, payload, .. } => id(own) + room.len() + payload.len(),
-            Request::Open { .. } | Request::Close { .. } | Request::Pull { .. } | Request::GiveUp => 0,
+            Request::Presence { id: own, room, meta, .. } => {
+                id(own) + room.len() + meta.as_ref().map_or(0, |meta| meta.len())
+            }
+            Request::Open { .. }
+            | Request::Close { .. }
+            | Request::Pull { .. }
+            | Request::ShowPresence { .. }
+            | Request::GiveUp => 0,
         }
 }
 
@@ -117,7 +128,7 @@ mod tests {
         let queue = Queue::default();
         assert_eq!(queue.push(publish(QUEUE_BYTES_MAX - 1000)), Ok(()));
         assert_eq!(queue.push(publish(1000)), Err(Busy));
-        assert_eq!(queue.push(Request::Close { session: SessionKey::new(0, 0, 1) }), Ok(()));
+        assert_eq!(queue.push(Request::Close { session: SessionKey::new(0, 0, 1), vanished: false }), Ok(()));
         queue.filled().await;
         let mut taken = Vec::new();
         assert!(queue.take(&mut taken).is_some_and(|bytes| bytes > QUEUE_BYTES_MAX - 1000));

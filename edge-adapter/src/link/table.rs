@@ -5,6 +5,7 @@
 //! it by a post at that same point. So nothing is missed, doubled or reordered between a replay and what follows it.
 mod answers;
 mod pending;
+mod presence;
 mod reattach;
 mod rooms;
 #[cfg(test)]
@@ -102,6 +103,10 @@ pub struct Table {
     retries: VecDeque<(Instant, Replay)>,
     /// Absent while attached.
     detached_at: Option<Instant>,
+    /// The core that it is or was attached to.
+    core: Option<String>,
+    /// Until then another core is given time to hear of all who are online.
+    hold: Option<Instant>,
     last_number: u64,
     metrics: LinkMetrics,
 }
@@ -118,6 +123,8 @@ impl Table {
             epochs: Epochs::default(),
             retries: VecDeque::new(),
             detached_at: Some(now),
+            core: None,
+            hold: None,
             last_number: 0,
             metrics,
         }
@@ -132,14 +139,18 @@ impl Table {
     pub fn request(&mut self, now: Instant, request: Request) {
         match request {
             Request::Open { session, id, dev_user } => self.open(now, session, id, dev_user),
-            Request::Close { session } => {
+            Request::Close { session, vanished } => {
                 if self.forget(session) && self.is_attached() {
-                    self.out.frames.push_back(convert::close(session));
+                    self.out.frames.push_back(convert::close(session, vanished));
                 }
             }
-            Request::Join { session, id, room, since, history, echo } => {
-                self.ask(now, session, What::Join { id, room, since, history, echo });
+            Request::Join { session, id, room, since, history, echo, presence } => {
+                self.ask(now, session, What::Join { id, room, since, history, echo, presence });
             }
+            Request::Presence { session, id, room, meta } => {
+                self.ask(now, session, What::Presence { id, room, meta });
+            }
+            Request::ShowPresence { session, room } => self.wants_presence(session, room),
             Request::Leave { session, id, room } => self.ask(now, session, What::Leave { id, room }),
             Request::Publish { session, id: None, room, kind, payload } if kind.is_ephemeral() => {
                 self.whisper(session, &room, kind, &payload);
@@ -178,7 +189,8 @@ impl Table {
             Some(oldest.at.max(since) + DETACHED_GRACE)
         });
         let retry = self.retries.front().map(|(at, _)| *at);
-        expiry.into_iter().chain(retry).min()
+        let hold = self.hold.filter(|_| self.is_attached());
+        expiry.into_iter().chain(retry).chain(hold).min()
     }
 
     /// Does what time has come for.
@@ -193,6 +205,9 @@ impl Table {
                 "no core to be reached"
             };
             self.fail(number, Failure::new(Code::Unavailable, message).retry_after_ms(RETRY_AFTER_MS));
+        }
+        if self.is_attached() {
+            self.end_hold(now);
         }
         while let Some((at, _)) = self.retries.front()
             && *at <= now
@@ -351,6 +366,9 @@ impl Table {
             // Of a publish without an id only a failure is told, so nobody counts on an answer.
             What::Publish { id, room, .. } => {
                 Post::Failed { session, due: id.is_some(), id, name: Some(room), failure }
+            }
+            What::Presence { id, room, .. } => {
+                Post::Failed { session, due: true, id, name: Some(room), failure }
             }
             What::History { id, room: name, .. } => Post::HistoryFailed { session, id, name, failure },
         };

@@ -86,7 +86,13 @@ impl Core {
     async fn attach_with(&mut self, engine: &str, dev_mode: bool) {
         let (_, _, Frame::Hello(hello)) = self.asked().await else { panic!("hello comes first") };
         assert_eq!((hello.protocol, hello.edge.as_str()), (1, "edge-1"));
-        let attached = v1::Attached { protocol: 1, core: "core".into(), engine: engine.into(), dev_mode };
+        let attached = v1::Attached {
+            protocol: 1,
+            core: "core".into(),
+            engine: engine.into(),
+            dev_mode,
+            presence_timeout_ms: 30_000,
+        };
         self.says([(0, 0, FromCore::Attached(attached))]).await;
     }
 }
@@ -138,8 +144,15 @@ impl Story {
         self.link
             .send(Request::Open { session: ann(), id: "s-ann".into(), dev_user: Some("ann".into()) })
             .unwrap();
-        let join =
-            Request::Join { session: ann(), id: None, room: "r".into(), since: None, history: 0, echo: true };
+        let join = Request::Join {
+            session: ann(),
+            id: None,
+            room: "r".into(),
+            since: None,
+            history: 0,
+            echo: true,
+            presence: false,
+        };
         self.link.send(join).unwrap();
         let (session, open, Frame::Open(_)) = core.asked().await else { panic!("open first") };
         let (_, join, Frame::Join(_)) = core.asked().await else { panic!("then join") };
@@ -364,7 +377,7 @@ async fn the_last_words_reach_the_core() {
     let mut core = story.core().await;
     core.attach(true).await;
     story.member(&mut core).await;
-    story.link.send(Request::Close { session: ann() }).unwrap();
+    story.link.send(Request::Close { session: ann(), vanished: false }).unwrap();
     let hears = async {
         assert!(matches!(core.asked().await, (_, _, Frame::Close(_))));
         assert!(matches!(core.requests.message().await, Ok(None)), "a clean end");

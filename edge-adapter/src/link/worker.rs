@@ -143,12 +143,13 @@ impl Worker {
         }
     }
 
-    fn attached(&mut self, Attached { core, engine, dev_mode, .. }: &Attached) {
+    fn attached(&mut self, attached: &Attached) {
+        let Attached { core, engine, dev_mode, .. } = attached;
         tracing::info!(core, engine, dev_mode, "attached");
         self.metrics.attaches.inc();
         self.metrics.attached.set(1);
         self.state.send_replace(State { attached: true, dev_mode: *dev_mode });
-        self.table.attach();
+        self.table.attach(Instant::now(), attached);
     }
 
     /// Tries the cores in turn until one will do. Requests are taken meanwhile, and wait. None: nobody needs the link.

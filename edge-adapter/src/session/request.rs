@@ -1,5 +1,5 @@
 //! What a session asks of the core, and the door through which it asks.
-use crate::session::key::SessionKey;
+use crate::session::key::{RoomId, SessionKey};
 use crate::wire::event::{Kind, Position};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -23,6 +23,8 @@ pub enum Request {
     Close {
         /// Who has gone.
         session: SessionKey,
+        /// It may come back.
+        vanished: bool,
     },
     /// Joins a room. Answered by `Joined` or `JoinFailed`.
     Join {
@@ -38,6 +40,8 @@ pub enum Request {
         history: u32,
         /// Whether its own live events come back to it.
         echo: bool,
+        /// Whether it is shown who is online.
+        presence: bool,
     },
     /// Leaves a room. Answered by `Left`, or by `Failed`.
     Leave {
@@ -60,6 +64,24 @@ pub enum Request {
         kind: Kind,
         /// A checked JSON payload.
         payload: Bytes,
+    },
+    /// Sets what the session shows in a room. Answered by `Done`, or by `Failed`.
+    Presence {
+        /// Who asks.
+        session: SessionKey,
+        /// Its id for the command.
+        id: Option<ClientId>,
+        /// The room.
+        room: Arc<str>,
+        /// A JSON object on one line; none for a mere sign of life.
+        meta: Option<Arc<str>>,
+    },
+    /// Steps of a room's presence were left out, since too much waited for the session. Answered by `ShowPresence`.
+    ShowPresence {
+        /// Who is to be shown.
+        session: SessionKey,
+        /// The room.
+        room: RoomId,
     },
     /// Reads history. Answered by `History` or `Failed`.
     History {
@@ -95,6 +117,6 @@ pub struct Busy;
 
 /// Where requests go. The link is one; tests have others.
 pub trait Upstream: Send + Sync {
-    /// Takes a request. `Open`, `Close`, `Pull` and `GiveUp` are never refused: there are only so many sessions.
+    /// Takes a request. `Open`, `Close`, `Pull`, `ShowPresence` and `GiveUp` are never refused: there are only so many sessions.
     fn send(&self, request: Request) -> Result<(), Busy>;
 }

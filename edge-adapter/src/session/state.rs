@@ -64,6 +64,8 @@ pub struct Place {
     pub stage: Stage,
     /// Its own live events come back to it.
     pub echo: bool,
+    /// What it is shown of who is online.
+    pub view: View,
     /// A page has been asked for.
     pub pulling: bool,
     /// A join with a replay has been sent and is not answered.
@@ -72,6 +74,19 @@ pub struct Place {
     wanted: bool,
     /// Joins that the core has not answered.
     joins: u16,
+}
+
+/// What a session is shown of who is online in a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// Nothing: it did not want to.
+    Off,
+    /// It waits for a state.
+    Waiting,
+    /// It has a state, and gets what follows.
+    Shown,
+    /// It has missed something, since too much waited for it: it needs a state again.
+    Stale,
 }
 
 /// How far in a session is.
@@ -165,8 +180,16 @@ impl Session {
     fn act(&mut self, limits: &Limits, session: SessionKey, id: Option<ClientId>, action: Action) -> Verdict {
         match action {
             Action::Ping => Verdict::Reply(Reply::Pong(id)),
-            Action::Join { room, since, history, presence: _, echo } => {
-                self.join(limits, session, id, room, Wish { since, history, echo })
+            Action::Join { room, since, history, presence, echo } => {
+                self.join(limits, session, id, room, Wish { since, history, echo, presence })
+            }
+            Action::Presence { room, meta } => {
+                if self.wanted(&room).is_none() {
+                    return not_joined(id, room);
+                }
+                self.due += 1;
+                let undo = Undo { id: id.clone(), room: room.clone(), kind: UndoKind::Answer };
+                Verdict::Ask(Request::Presence { session, id, room, meta }, undo)
             }
             Action::Leave { room } => {
                 let Some(place) = self.wanted(&room) else { return not_joined(id, room) };
@@ -196,7 +219,7 @@ impl Session {
 
     /// The join of the room that the path named.
     pub fn join_path(&mut self, limits: &Limits, session: SessionKey, room: Arc<str>) -> Verdict {
-        self.join(limits, session, None, room, Wish { since: None, history: 0, echo: true })
+        self.join(limits, session, None, room, Wish { since: None, history: 0, echo: true, presence: true })
     }
 
     fn join(
@@ -226,8 +249,8 @@ impl Session {
         };
         self.due += 1;
         let undo = Undo { id: id.clone(), room: room.clone(), kind: UndoKind::Join { wanted_before } };
-        let Wish { history, echo, .. } = wish;
-        Verdict::Ask(Request::Join { session, id, room, since, history, echo }, undo)
+        let Wish { history, echo, presence, .. } = wish;
+        Verdict::Ask(Request::Join { session, id, room, since, history, echo, presence }, undo)
     }
 
     /// What may go to the core now. Replays and pages of history come one after the other, or a client that comes back to
@@ -241,8 +264,8 @@ impl Session {
     ) -> Result<Option<(Request, Undo)>, Reply> {
         let room = match &request {
             Request::Join { room, .. } | Request::Leave { room, .. } | Request::History { room, .. } => room,
-            // Needs the session to be in.
-            Request::Publish { room, kind: Kind::Typing, .. } => room,
+            // These need the session to be in.
+            Request::Publish { room, kind: Kind::Typing, .. } | Request::Presence { room, .. } => room,
             _ => return Ok(Some((request, undo))),
         };
         let waits = match &self.held {
@@ -340,7 +363,7 @@ impl Session {
         &mut self,
         name: &Arc<str>,
         (room, asked): (RoomId, bool),
-        echo: bool,
+        (echo, presence): (bool, bool),
         sent: Position,
     ) -> &mut Place {
         let at = match self.places.iter().position(|place| place.name == *name) {
@@ -361,6 +384,7 @@ impl Session {
         place.name = name.clone();
         place.room = room;
         place.echo = echo;
+        place.view = if presence { View::Waiting } else { View::Off };
         place.stage = Stage::Paging;
         place.sent = Some(Box::new(sent));
         place.pulling = false;
@@ -448,6 +472,14 @@ impl Session {
         Some((place.name.clone(), place.sent.as_deref()?.clone()))
     }
 
+    /// A room whose presence it needs to be shown anew, once.
+    pub fn next_stale(&mut self) -> Option<RoomId> {
+        let stale = |place: &&mut Place| place.view == View::Stale && place.stage == Stage::Live;
+        let place = self.places.iter_mut().find(stale)?;
+        place.view = View::Waiting;
+        Some(place.room)
+    }
+
     /// What it brought and has not used.
     pub fn brought(&self) -> Option<&Cursor> {
         self.cursor.as_deref()
@@ -482,6 +514,7 @@ impl Place {
             sent: None,
             stage: Stage::Joining,
             echo: true,
+            view: View::Off,
             pulling: false,
             replaying: false,
             wanted: true,
@@ -498,6 +531,7 @@ struct Wish {
     since: Option<Position>,
     history: u32,
     echo: bool,
+    presence: bool,
 }
 
 /// Whether the answer to a request may be long.

@@ -38,6 +38,29 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// Whether the client may be back in a moment, so that its user is not gone yet. By the table of close codes: where a client
+    /// does not reconnect, its session has left.
+    pub fn may_return(self) -> bool {
+        match self {
+            CloseReason::Draining
+            | CloseReason::Internal
+            | CloseReason::Overloaded
+            | CloseReason::TokenExpired
+            | CloseReason::SlowConsumer
+            | CloseReason::RateLimited
+            | CloseReason::Vanished => true,
+            CloseReason::Bye
+            | CloseReason::UnsupportedData
+            | CloseReason::InvalidPayload
+            | CloseReason::TooBig
+            | CloseReason::ProtocolError
+            | CloseReason::InvalidArgument
+            | CloseReason::Unauthenticated
+            | CloseReason::PermissionDenied
+            | CloseReason::Kicked => false,
+        }
+    }
+
     /// WebSocket close code and reason word. `Vanished` has a code only for logs.
     pub fn code_and_word(self) -> (u16, &'static str) {
         match self {

@@ -70,6 +70,13 @@ pub enum Action {
         /// At most this many.
         limit: u32,
     },
+    /// Show something of oneself in a room, and give a sign of life there.
+    Presence {
+        /// The room.
+        room: Arc<str>,
+        /// A JSON object on one line; none if there is nothing new to show.
+        meta: Option<Arc<str>>,
+    },
     /// Give a sign of life.
     Ping,
 }
@@ -81,6 +88,7 @@ impl Action {
             Action::Join { room, .. }
             | Action::Leave { room }
             | Action::Publish { room, .. }
+            | Action::Presence { room, .. }
             | Action::History { room, .. } => Some(room),
             Action::Ping => None,
         }
@@ -169,7 +177,7 @@ impl Envelope<'_> {
             "history" => self.history(room()?),
             "ping" => self.members::<Nothing>("data of ping must be {}").and(Ok(Action::Ping)),
             "system" => Err(Failure::new(Code::PermissionDenied, "only services publish system events")),
-            "presence" => Err(Failure::new(Code::Unimplemented, "presence is not there yet")),
+            "presence" => self.presence(room()?),
             "auth" => Err(Failure::new(
                 Code::Unimplemented,
                 "tokens are not there yet: who a session is cannot be changed",
@@ -197,6 +205,16 @@ impl Envelope<'_> {
         let epoch = |text: String| if text.len() > EPOCH_MAX { "".into() } else { text.into() };
         let since = join.since.map(|since| Position { epoch: epoch(since.epoch), seq: since.seq });
         Ok(Action::Join { room, since, history: join.history, presence: join.presence, echo: join.echo })
+    }
+
+    fn presence(&self, room: Arc<str>) -> Result<Action, Failure> {
+        if self.data.is_none() {
+            return Err(invalid("data is missing"));
+        }
+        let Presence { meta } = self.members("data of presence must be {\"meta\":object?}")?;
+        let meta = meta.map(|meta| payload::meta_on_one_line(meta.get()));
+        let meta = meta.transpose().map_err(|_| invalid("meta must be a JSON object"))?;
+        Ok(Action::Presence { room, meta: meta.map(Arc::from) })
     }
 
     fn history(&self, room: Arc<str>) -> Result<Action, Failure> {
@@ -280,6 +298,12 @@ impl<'de> Visitor<'de> for Fields {
 /// No members that Hearth knows.
 #[derive(Deserialize)]
 struct Nothing {}
+
+#[derive(Deserialize)]
+struct Presence<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    meta: Option<&'a RawValue>,
+}
 
 #[derive(Deserialize)]
 struct Typing {

@@ -4,6 +4,7 @@
 //! An [`Envelope`] is written once and taken as a whole WebSocket frame or as bare text (for SSE, long-poll
 //! and HTTP answers); room for the frame's head is kept in front, so that neither is copied.
 use crate::wire::event::{Event, Failure, Payload, Position};
+use crate::wire::presence::{Online, Step};
 use base64::{display::Base64Display, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use std::io::Write;
@@ -62,7 +63,7 @@ pub enum Acked {
         /// It had been published before.
         duplicate: bool,
     },
-    /// A ping.
+    /// A ping, or a session's meta.
     Ok,
     /// A leave.
     Left,
@@ -194,6 +195,48 @@ pub fn history<'a>(
         }
         out.extend_from_slice(br#"],"more":"#);
         boolean(out, more);
+        out.push(b'}');
+    })
+}
+
+/// All who are online in a room.
+pub fn presence_state(room: &str, all: &[Online]) -> Envelope {
+    envelope("presence", None, Some(room), |out| {
+        out.extend_from_slice(br#"{"event":"state","online":["#);
+        for (n, Online { user, meta, sessions, since_us }) in all.iter().enumerate() {
+            if n > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(br#"{"user":"#);
+            string(out, user);
+            out.extend_from_slice(br#","meta":"#);
+            out.extend_from_slice(meta.as_bytes());
+            number(out, ",\"sessions\":", u64::from(*sessions));
+            out.extend_from_slice(br#","since":"#);
+            timestamp(out, *since_us);
+            out.push(b'}');
+        }
+        out.extend_from_slice(b"]}");
+    })
+}
+
+/// Something has happened to a user in a room.
+pub fn presence_step(room: &str, Step { happened, user, meta }: &Step) -> Envelope {
+    envelope("presence", None, Some(room), |out| {
+        out.extend_from_slice(br#"{"event":"#);
+        string(out, happened.name());
+        out.extend_from_slice(br#","user":"#);
+        string(out, user);
+        out.extend_from_slice(br#","meta":"#);
+        out.extend_from_slice(meta.as_bytes());
+        out.push(b'}');
+    })
+}
+
+/// How many are online in a room that has too many to name them.
+pub fn presence_count(room: &str, count: u64) -> Envelope {
+    envelope("presence", None, Some(room), |out| {
+        number(out, r#"{"event":"count","count":"#, count);
         out.push(b'}');
     })
 }

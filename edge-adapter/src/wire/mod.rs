@@ -4,4 +4,5 @@ pub mod command;
 pub mod cursor;
 pub mod event;
 pub mod json;
+pub mod presence;
 pub mod websocket;

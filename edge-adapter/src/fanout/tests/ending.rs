@@ -26,7 +26,7 @@ async fn what_breaks_the_rules_is_closed_with_its_code() {
         let mut client = edge.connect_joined().await;
         soon(client.socket.get_mut().write_all(&bytes)).await.unwrap();
         assert_eq!(client.closed().await, (code, word.into()));
-        assert_eq!(edge.core.next().await, Request::Close { session: client.key });
+        assert_eq!(edge.core.next().await, Request::Close { session: client.key, vanished: false });
     }
     soon(edge.shards.idle()).await;
     assert_eq!(edge.core.asked(), []);
@@ -52,11 +52,11 @@ async fn a_clients_close_is_echoed() {
         let frame = CloseFrame { code: code.into(), reason: "gone fishing".into() };
         soon(client.socket.close(Some(frame))).await.unwrap();
         assert_eq!(client.closed().await.0, code);
-        assert_eq!(edge.core.next().await, Request::Close { session: client.key });
+        assert_eq!(edge.core.next().await, Request::Close { session: client.key, vanished: code != 1000 });
     }
     let client = edge.connect_joined().await;
     drop(client.socket);
-    assert_eq!(edge.core.next().await, Request::Close { session: client.key });
+    assert_eq!(edge.core.next().await, Request::Close { session: client.key, vanished: true });
     soon(edge.shards.idle()).await;
     assert_eq!((edge.shards.sessions(), edge.metrics.connections.get()), (0, 0));
     assert_eq!(edge.core.asked(), []);
@@ -76,7 +76,8 @@ async fn who_is_refused_can_read_why() {
         edge.post([Post::Refused { session, failure: Failure::new(code, "no") }]);
         let mut client = Client { key: session, socket: client_of(client).await };
         assert_eq!(client.closed().await, (close.0, close.1.into()));
-        assert_eq!(edge.core.next().await, Request::Close { session });
+        let vanished = matches!(close.0, 1013);
+        assert_eq!(edge.core.next().await, Request::Close { session, vanished });
     }
     let began = Instant::now();
     let (client, server) = pair().await;
@@ -117,7 +118,7 @@ async fn who_is_silent_for_two_heartbeats_is_gone_and_who_answers_is_not() {
         let told = alive.told().await;
         (alive, told)
     });
-    assert_eq!(edge.core.next().await, Request::Close { session: silent.key });
+    assert_eq!(edge.core.next().await, Request::Close { session: silent.key, vanished: true });
     edge.post([event(5)]);
     let (_alive, told) = answers.await.unwrap();
     assert_eq!(told, "5");
@@ -148,8 +149,8 @@ async fn a_drain_waits_for_answers_that_are_due() {
     );
     assert_eq!(idle.closed().await, (1001, "draining".into()));
     let mut gone = [edge.core.next().await, edge.core.next().await];
-    gone.sort_by_key(|request| matches!(request, Request::Close { session } if *session == opening));
-    assert_eq!(gone, [idle.key, opening].map(|session| Request::Close { session }));
+    gone.sort_by_key(|request| matches!(request, Request::Close { session, .. } if *session == opening));
+    assert_eq!(gone, [idle.key, opening].map(|session| Request::Close { session, vanished: true }));
     edge.post([Post::Ack {
         session: waiting.key,
         id: "last".into(),
@@ -203,6 +204,6 @@ async fn any_stream_will_do() {
     let mut echo = Vec::new();
     soon(client.read_to_end(&mut echo)).await.unwrap();
     assert!(echo.ends_with(b"\x88\x00"), "{echo:?}");
-    assert_eq!(edge.core.next().await, Request::Close { session });
+    assert_eq!(edge.core.next().await, Request::Close { session, vanished: false });
     soon(edge.shards.idle()).await;
 }

@@ -61,7 +61,7 @@ async fn a_slow_reader_is_closed_and_another_gets_everything() {
         }
         seq += 10;
     }
-    assert_eq!(edge.core.next().await, Request::Close { session: slow.key });
+    assert_eq!(edge.core.next().await, Request::Close { session: slow.key, vanished: true });
     let mut last = 4;
     loop {
         match slow.message().await {
@@ -225,6 +225,7 @@ async fn many_replays_at_once_do_not_overrun_the_queue() {
             let position = Position { epoch: "e".into(), seq: 256 };
             let joined = Post::Joined {
                 asked: true,
+                presence: false,
                 session,
                 id,
                 room,

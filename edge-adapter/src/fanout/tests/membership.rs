@@ -129,8 +129,9 @@ async fn the_next_page_is_pulled_when_the_socket_has_taken_the_last() {
     let edge = Edge::start(config());
     let (mut slow, mut other) = (edge.connect().await, edge.connect_joined().await);
     SockRef::from(slow.socket.get_ref()).set_recv_buffer_size(16 * 1024).unwrap();
-    let Post::Joined { session, asked: true, id, room, name, echo, position, recovered, .. } =
-        joined_as(slow.key, true, Some(true), 9, &[], false)
+    let Post::Joined {
+        session, asked: true, presence: false, id, room, name, echo, position, recovered, ..
+    } = joined_as(slow.key, true, Some(true), 9, &[], false)
     else {
         panic!("joined")
     };
@@ -139,6 +140,7 @@ async fn the_next_page_is_pulled_when_the_socket_has_taken_the_last() {
         Post::Joined {
             session,
             asked: true,
+            presence: false,
             id,
             room,
             name,
@@ -254,10 +256,10 @@ async fn a_member_that_was_moved_leaves_its_own_place() {
     let (first, _second, third) =
         (edge.connect_joined().await, edge.connect_joined().await, edge.connect_joined().await);
     drop(first.socket);
-    assert_eq!(edge.core.next().await, Request::Close { session: first.key });
+    assert_eq!(edge.core.next().await, Request::Close { session: first.key, vanished: true });
     let mut last = edge.connect_joined().await;
     drop(third.socket);
-    assert_eq!(edge.core.next().await, Request::Close { session: third.key });
+    assert_eq!(edge.core.next().await, Request::Close { session: third.key, vanished: true });
     edge.post([event(5)]);
     assert_eq!(last.told().await, "5");
 }
@@ -276,7 +278,7 @@ async fn members_that_vanish_do_not_disturb_the_others() {
         seq += 20;
         let leaver = members.swap_remove(seq as usize % members.len());
         drop(leaver.socket);
-        assert_eq!(edge.core.next().await, Request::Close { session: leaver.key });
+        assert_eq!(edge.core.next().await, Request::Close { session: leaver.key, vanished: true });
     }
     edge.post([event(seq)]);
     for member in &mut members {

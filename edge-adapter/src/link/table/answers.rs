@@ -26,6 +26,7 @@ impl Table {
             Some(Frame::Resumed(resumed)) => self.resumed(request, resumed),
             Some(Frame::Opened(opened)) => self.opened(key, &opened.user),
             Some(Frame::Refused(error)) => self.refused(key, error),
+            Some(Frame::Presence(presence)) => self.presence(presence),
             // The first two are the worker's; what is newer than this build was not asked for.
             Some(Frame::Attached(_) | Frame::Goodbye(_)) | None => {}
         }
@@ -132,7 +133,8 @@ impl Table {
         let id = self.rooms.id(&name);
         let present = id.and_then(|id| self.rooms.get(id)).and_then(|room| room.members.get(&key));
         let was_asked = asked.is_some();
-        let (client_id, echo) = match (asked, present) {
+        let meta = present.and_then(|member| member.meta.clone());
+        let (client_id, echo, presence) = match (asked, present) {
             (Some(Pending { what: What::Join { id: client_id, .. }, .. }), Some(member))
                 if page.events.is_empty() && (page.live || !member.live) =>
             {
@@ -141,8 +143,8 @@ impl Table {
                 }
                 return;
             }
-            (Some(Pending { what: What::Join { id, echo, .. }, .. }), _) => (id, echo),
-            (_, Some(member)) => (None, member.echo),
+            (Some(Pending { what: What::Join { id, echo, presence, .. }, .. }), _) => (id, echo, presence),
+            (_, Some(member)) => (None, member.echo, member.presence),
             (_, None) => {
                 // Nobody here wants to be in it any longer: the core is not to think so.
                 self.out.frames.push_back(convert::leave(key, 0, &name));
@@ -155,7 +157,7 @@ impl Table {
         if !room.has_live() {
             room.position = position.clone();
         }
-        room.put(key, Member { live: page.live, echo, pull: None });
+        room.put(key, Member { live: page.live, echo, presence, meta, pull: None });
         if new {
             session.rooms.push(id);
         }
@@ -168,6 +170,7 @@ impl Table {
             room: id,
             name,
             echo,
+            presence,
             position,
             recovered,
             replayed,
@@ -175,6 +178,9 @@ impl Table {
             live,
         };
         self.out.post(key, post);
+        if live && presence {
+            self.wants_presence(key, id);
+        }
     }
 
     fn page(&mut self, key: SessionKey, page: v1::Page) {
@@ -193,7 +199,11 @@ impl Table {
             room.set_live(key);
         }
         let events = convert::events(page.events, &room.name);
+        let wants = page.live && room.members.get(&key).is_some_and(|member| member.presence);
         self.out.post(key, Post::Page { session: key, room: id, events, live: page.live });
+        if wants {
+            self.wants_presence(key, id);
+        }
     }
 
     fn ack(&mut self, now: Instant, key: SessionKey, request: u64, ack: v1::Ack) {
@@ -212,6 +222,13 @@ impl Table {
                 }
             }
             What::Leave { id, room } => self.out_of_room(key, &room, Some(id)),
+            What::Presence { id, room: name, meta } => {
+                let member = self.rooms.by_name(&name).and_then(|(_, room)| room.members.get_mut(&key));
+                if let (Some(member), Some(meta)) = (member, meta) {
+                    member.meta = Some(meta);
+                }
+                self.out.post(key, Post::Done { session: key, id, name });
+            }
             what => {
                 let failure = Failure::new(Code::Internal, "the core answered something else");
                 self.failed(Pending { what, ..pending }, failure);

@@ -40,11 +40,41 @@ pub struct Pending {
 #[derive(Debug)]
 #[allow(missing_docs)]
 pub enum What {
-    Open { id: Arc<str>, dev_user: Option<Box<str>> },
-    Join { id: Option<ClientId>, room: Arc<str>, since: Option<Position>, history: u32, echo: bool },
-    Leave { id: Option<ClientId>, room: Arc<str> },
-    Publish { id: Option<ClientId>, room: Arc<str>, kind: Kind, payload: Bytes, epoch: Option<Arc<str>> },
-    History { id: Option<ClientId>, room: Arc<str>, after: Option<u64>, before: Option<u64>, limit: u32 },
+    Open {
+        id: Arc<str>,
+        dev_user: Option<Box<str>>,
+    },
+    Join {
+        id: Option<ClientId>,
+        room: Arc<str>,
+        since: Option<Position>,
+        history: u32,
+        echo: bool,
+        presence: bool,
+    },
+    Presence {
+        id: Option<ClientId>,
+        room: Arc<str>,
+        meta: Option<Arc<str>>,
+    },
+    Leave {
+        id: Option<ClientId>,
+        room: Arc<str>,
+    },
+    Publish {
+        id: Option<ClientId>,
+        room: Arc<str>,
+        kind: Kind,
+        payload: Bytes,
+        epoch: Option<Arc<str>>,
+    },
+    History {
+        id: Option<ClientId>,
+        room: Arc<str>,
+        after: Option<u64>,
+        before: Option<u64>,
+        limit: u32,
+    },
 }
 
 impl Pending {
@@ -60,6 +90,7 @@ impl Pending {
                 convert::join(session, number, room, since.as_ref(), *history, *echo)
             }
             What::Leave { room, .. } => convert::leave(session, number, room),
+            What::Presence { room, meta, .. } => convert::presence(session, number, room, meta.as_deref()),
             What::Publish { id, room, kind, payload, epoch } => {
                 let epoch = if self.sent { epoch.as_deref() } else { None };
                 convert::publish(
@@ -79,7 +110,11 @@ impl Pending {
         match &self.what {
             // Without a key, or without knowing where it was sent to, a second time might be a second event.
             What::Publish { id, epoch, .. } => id.is_some() && epoch.is_some(),
-            What::Open { .. } | What::Join { .. } | What::Leave { .. } | What::History { .. } => true,
+            What::Open { .. }
+            | What::Join { .. }
+            | What::Leave { .. }
+            | What::Presence { .. }
+            | What::History { .. } => true,
         }
     }
 
@@ -92,6 +127,9 @@ impl Pending {
                     id(own) + room.len() + since.as_ref().map_or(0, |since| since.epoch.len())
                 }
                 What::Leave { id: own, room } | What::History { id: own, room, .. } => id(own) + room.len(),
+                What::Presence { id: own, room, meta } => {
+                    id(own) + room.len() + meta.as_ref().map_or(0, |meta| meta.len())
+                }
                 What::Publish { id: own, room, payload, .. } => id(own) + room.len() + payload.len(),
             }
     }

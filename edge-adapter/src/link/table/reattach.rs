@@ -1,7 +1,10 @@
 //! From one core to the next: what is told to the new one, and what cannot be.
-use super::{DETACHED_GRACE, Failure, Feed, Instant, Table, What, convert, mark_sent, resume};
+use super::{DETACHED_GRACE, Duration, Failure, Feed, Instant, Table, What, convert, mark_sent, resume, v1};
 use crate::{link::convert::Who, wire::event::Code};
 use std::mem;
+
+/// How many bytes of metas go into one frame.
+const METAS_BYTES: usize = 64 * 1024;
 
 impl Table {
     /// The core is away. What it had and cannot be asked again is answered at once; the rest waits.
@@ -20,8 +23,12 @@ impl Table {
     }
 
     /// A core is there: tells it the sessions, then their rooms, then what waits, in order.
-    pub fn attach(&mut self) {
+    pub fn attach(&mut self, now: Instant, attached: &v1::Attached) {
         self.detached_at = None;
+        let other_core = self.core.replace(attached.core.clone()).is_some_and(|core| core != attached.core);
+        if other_core {
+            self.hold = Some(now + Duration::from_millis(attached.presence_timeout_ms));
+        }
         for (key, session) in &self.sessions {
             if let Some(user) = &session.user {
                 self.out.frames.push_back(convert::open(*key, 0, &session.id, Who::Known(user)));
@@ -34,6 +41,7 @@ impl Table {
             }
         }
         self.resume_all();
+        self.watch_all(other_core);
         for (number, pending) in self.pending.iter_mut() {
             if let What::Open { .. } = pending.what {
                 continue;
@@ -52,6 +60,20 @@ impl Table {
         for room in self.rooms.iter_mut() {
             self.last_number += 1;
             room.feed = Feed::Resuming(self.last_number);
+            let mut metas = Vec::new();
+            let mut bytes = 0;
+            for (session, member) in &room.members {
+                let Some(meta) = &member.meta else { continue };
+                bytes += meta.len();
+                metas.push(v1::SessionMeta { session: session.number(), meta: meta.as_ref().to_owned() });
+                if bytes > METAS_BYTES {
+                    bytes = 0;
+                    self.out.frames.push_back(convert::metas(&room.name, mem::take(&mut metas)));
+                }
+            }
+            if !metas.is_empty() {
+                self.out.frames.push_back(convert::metas(&room.name, metas));
+            }
             resume(&mut self.out, self.last_number, room);
             for (session, member) in &room.members {
                 if let Some(pull) = &member.pull {

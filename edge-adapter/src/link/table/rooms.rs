@@ -1,4 +1,5 @@
 //! The rooms that any session of this edge is in: who is in them, and up to where their events have been seen.
+use super::presence::Watched;
 use crate::{session::key::RoomId, session::key::SessionKey, wire::event::Position};
 use hearth_proto::v1::CoreFrame;
 use slab::Slab;
@@ -14,6 +15,10 @@ pub struct Member {
     pub live: bool,
     /// Its own live events come back to it.
     pub echo: bool,
+    /// It is shown who is online.
+    pub presence: bool,
+    /// What it has set, to be told to the next core.
+    pub meta: Option<Arc<str>>,
     /// The page that it waits for.
     pub pull: Option<Pull>,
 }
@@ -61,6 +66,8 @@ pub struct Room {
     pub feed: Feed,
     /// What waits for the feed. Only joins and pulls that are under way can be here.
     pub held: VecDeque<Held>,
+    /// Who is online, if any session wants to know.
+    pub watched: Option<Box<Watched>>,
     /// How many members each shard has.
     per_shard: Box<[u32]>,
     live: usize,
@@ -155,6 +162,7 @@ impl Rooms {
             position,
             feed: Feed::Live,
             held: VecDeque::new(),
+            watched: None,
             per_shard,
             live: 0,
         };
@@ -174,6 +182,11 @@ impl Rooms {
         let room = self.slab.remove(id.0 as usize);
         self.names.remove(&room.name);
         (was_in, Some(room))
+    }
+
+    /// The numbers of all.
+    pub fn ids(&self) -> Vec<RoomId> {
+        self.slab.iter().map(|(id, _)| RoomId(id as u32)).collect()
     }
 
     /// All of them.

@@ -1,8 +1,15 @@
 //! Stories about the table: what a core says goes in, what shards are told and the core is asked comes out.
+mod presence;
 mod reattach;
 
 use super::*;
-use crate::wire::event::Kind;
+use crate::{
+    fanout::shared::SharedPresence,
+    wire::{
+        event::Kind,
+        presence::{Step, Told},
+    },
+};
 use bytes::Bytes;
 use hearth_proto::v1::{CoreFrame, core_frame::Frame as FromCore, edge_frame::Frame};
 
@@ -17,8 +24,19 @@ impl Story {
     /// A table with a core.
     fn attached() -> Self {
         let mut story = Self::detached();
-        story.table.attach();
+        story.attach();
         story
+    }
+
+    /// To the core that is always the same.
+    fn attach(&mut self) {
+        self.attach_to("core");
+    }
+
+    fn attach_to(&mut self, core: &str) {
+        let (core, presence_timeout_ms) = (core.to_owned(), 30_000);
+        let attached = v1::Attached { protocol: 1, core, presence_timeout_ms, ..v1::Attached::default() };
+        self.table.attach(self.now, &attached);
     }
 
     fn detached() -> Self {
@@ -66,6 +84,7 @@ impl Story {
             since: None,
             history: 0,
             echo: true,
+            presence: false,
         });
         self.table.last_number
     }
@@ -137,6 +156,22 @@ fn seqs(events: &[Arc<SharedEvent>]) -> Vec<u64> {
     events.iter().map(|event| event.event.seq).collect()
 }
 
+/// What is told of presence, in a line.
+fn shown(shared: &SharedPresence) -> String {
+    match &shared.told {
+        Told::Count(count) => format!("{count} online"),
+        Told::State(all) => {
+            let all: Vec<String> =
+                all.iter().map(|one| format!("{}{}×{}", one.user, one.meta, one.sessions)).collect();
+            format!("state {}", all.join(" "))
+        }
+        Told::Steps(steps) => {
+            let name = |step: &Step| format!("{} {}{}", step.happened.name(), step.user, step.meta);
+            steps.iter().map(name).collect::<Vec<_>>().join(", ")
+        }
+    }
+}
+
 /// A post in a line; the session is left out.
 fn short(post: &Post) -> String {
     match post {
@@ -158,6 +193,9 @@ fn short(post: &Post) -> String {
         Post::HistoryFailed { id, failure, .. } => {
             format!("no history {} {}", id.as_deref().unwrap_or("-"), failure.code.name())
         }
+        Post::Done { id, .. } => format!("done {}", id.as_deref().unwrap_or("-")),
+        Post::Presence { shared, .. } => format!("all: {}", shown(shared)),
+        Post::ShowPresence { session, shared, .. } => format!("{session:?}: {}", shown(shared)),
         Post::LeaveFailed { id, failure, .. } => {
             format!("no leave {} {}", id.as_deref().unwrap_or("-"), failure.code.name())
         }
@@ -195,7 +233,7 @@ fn an_event_goes_once_to_each_shard_with_members_and_its_origin_only_to_its_own(
     story.core(None, 0, FromCore::Event(said));
     assert_eq!(story.told(0), ["event 4"]);
     assert_eq!(story.told(1), ["event 4 by 1/7.1"]);
-    story.ask(Request::Close { session: bob() });
+    story.ask(Request::Close { session: bob(), vanished: false });
     assert!(matches!(story.sent()[..], [(0, Frame::Close(_))]));
     story.core(None, 0, live(5));
     assert_eq!((story.told(0), story.told(1)), (vec!["event 5".into()], vec![]));
@@ -227,7 +265,7 @@ fn a_session_that_closes_before_its_joined_comes_leaves_no_member_behind() {
     let mut story = Story::attached();
     story.open(ann());
     let number = story.join(ann(), "j");
-    story.ask(Request::Close { session: ann() });
+    story.ask(Request::Close { session: ann(), vanished: false });
     story.core(Some(ann()), number, joined(3, &[], true));
     story.core(None, 0, live(4));
     assert_eq!(story.told(0), Vec::<String>::new());
@@ -262,6 +300,7 @@ fn joining_again_says_where_the_room_is_and_an_unasked_joined_keeps_the_echo() {
         since: None,
         history: 0,
         echo: false,
+        presence: false,
     };
     story.ask(join("a"));
     let number = story.table.last_number;
@@ -397,6 +436,6 @@ fn commands_that_do_not_fit_are_refused_and_sessions_still_come_and_go() {
     }
     assert_eq!(story.told(0), vec!["failed p resource_exhausted"; 4]);
     story.ask(Request::Open { session: bob(), id: id_of(bob()), dev_user: None });
-    story.ask(Request::Close { session: ann() });
+    story.ask(Request::Close { session: ann(), vanished: false });
     assert_eq!((story.table.pending(), story.told(1)), (1, vec![]));
 }

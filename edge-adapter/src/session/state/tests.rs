@@ -44,8 +44,9 @@ fn code(verdict: Verdict) -> Option<Code> {
 }
 
 fn enter(session: &mut Session, room: u32, name: &str) {
-    session.joined(&name.into(), (RoomId(room), true), true, Position { epoch: "e".into(), seq: 0 }).stage =
-        Stage::Live;
+    session
+        .joined(&name.into(), (RoomId(room), true), (true, true), Position { epoch: "e".into(), seq: 0 })
+        .stage = Stage::Live;
 }
 
 /// Commands sent one behind the other are judged by what was asked before them, not by what has been answered.
@@ -150,7 +151,7 @@ fn replays_come_one_room_after_the_other() {
     assert!(go(&mut session, leave("d")));
     let next = |session: &mut Session, drained| session.next_held(drained).map(|(_, undo)| undo.room);
     assert_eq!(next(&mut session, true), None, "a is not answered");
-    session.joined(&"a".into(), (RoomId(1), true), true, Position { epoch: "e".into(), seq: 0 });
+    session.joined(&"a".into(), (RoomId(1), true), (true, true), Position { epoch: "e".into(), seq: 0 });
     assert_eq!(next(&mut session, true), None, "a has more pages");
     session.place_mut(RoomId(1)).unwrap().stage = Stage::Live;
     assert_eq!(next(&mut session, false), None, "the socket has not taken a's");
@@ -185,7 +186,12 @@ fn what_is_held_is_bounded() {
 fn rooms_are_paged_one_at_a_time() {
     let mut session = Session::default();
     for (number, name) in [(1, "a"), (2, "b")] {
-        session.joined(&name.into(), (RoomId(number), true), true, Position { epoch: "e".into(), seq: 5 });
+        session.joined(
+            &name.into(),
+            (RoomId(number), true),
+            (true, true),
+            Position { epoch: "e".into(), seq: 5 },
+        );
     }
     assert_eq!(session.next_pull().map(|(room, at)| (room, at.seq)), Some(("a".into(), 5)));
     assert_eq!(session.next_pull(), None);

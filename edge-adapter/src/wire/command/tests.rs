@@ -64,6 +64,18 @@ fn joins() {
 }
 
 #[test]
+fn metas() {
+    let presence = |meta: Option<&str>| Action::Presence { room: "r".into(), meta: meta.map(Into::into) };
+    let text = r#"{"type":"presence","room":"r","data":{"meta":{"status":"a\nb","author":1}}}"#;
+    assert_eq!(action(text), presence(Some(r#"{"status":"a\nb","author":1}"#)));
+    assert_eq!(
+        action("{\"type\":\"presence\",\"room\":\"r\",\"data\":{\"meta\":{\n\"a\":1}}}"),
+        presence(Some(r#"{"a":1}"#))
+    );
+    assert_eq!(action(r#"{"type":"presence","room":"r","data":{}}"#), presence(None), "a mere sign of life");
+}
+
+#[test]
 fn histories_and_pings() {
     let history = |after, before, limit| Action::History { room: "r".into(), after, before, limit };
     assert_eq!(action(r#"{"type":"history","room":"r"}"#), history(None, None, 100));
@@ -122,7 +134,11 @@ fn malformed_frames() {
         (r#"{"type":"ack","id":"1"}"#, InvalidArgument, Some("1"), None),
         (r#"{"type":"\ud800","id":"1"}"#, InvalidArgument, Some("1"), None),
         (r#"{"type":"system","id":"1","room":"r","data":{}}"#, PermissionDenied, Some("1"), Some("r")),
-        (r#"{"type":"presence","id":"1","room":"r","data":{"meta":{}}}"#, Unimplemented, Some("1"), Some("r")),
+        (r#"{"type":"presence","id":"1","room":"r"}"#, InvalidArgument, Some("1"), Some("r")),
+        (r#"{"type":"presence","id":"1","data":{"meta":{}}}"#, InvalidArgument, Some("1"), None),
+        (r#"{"type":"presence","id":"1","room":"r","data":{"meta":[]}}"#, InvalidArgument, Some("1"), Some("r")),
+        (r#"{"type":"presence","id":"1","room":"r","data":{"meta":null}}"#, InvalidArgument, Some("1"), Some("r")),
+        (r#"{"type":"presence","id":"1","room":"r","data":[{}]}"#, InvalidArgument, Some("1"), Some("r")),
         (r#"{"type":"auth","id":"1","data":{"token":"t"}}"#, Unimplemented, Some("1"), None),
         // The id.
         (r#"{"type":"ping","id":1}"#, InvalidArgument, None, None),
@@ -218,10 +234,10 @@ proptest! {
     /// Frames that are nearly right: whatever is taken obeys the rules.
     #[test]
     fn what_passes_is_sound(
-        kind in "text|signal|typing|join|leave|history|ping|x",
+        kind in "text|signal|typing|presence|join|leave|history|ping|x",
         id in r#"|,"id":("a|é"|1|null|"\\u0041")"#,
         room in r#"|,"room":("general"|"~x"|" "|7)"#,
-        data in r#"|,"data":(\{\}|\{"active":true\}|\[\]|\{"since":\{"epoch":"e","seq":1\}\}|\{"limit":(0|5|1000)\}|null)"#,
+        data in r#"|,"data":(\{\}|\{"active":true\}|\[\]|\{"since":\{"epoch":"e","seq":1\}\}|\{"limit":(0|5|1000)\}|\{"meta":(\{\n"a":1\}|7)\}|null)"#,
     ) {
         let text = format!(r#"{{"type":"{kind}"{id}{room}{data}}}"#);
         if let Ok(command) = parse(&text) {
@@ -230,6 +246,10 @@ proptest! {
                 Action::Publish { room, payload, .. } => {
                     prop_assert!(name::room(&room).is_ok());
                     prop_assert!(payload.first() == Some(&b'{'), "no object");
+                }
+                Action::Presence { room, meta } => {
+                    prop_assert!(name::room(&room).is_ok());
+                    prop_assert!(meta.is_none_or(|meta| meta.starts_with('{') && !meta.contains('\n')), "one line");
                 }
                 Action::Join { room, .. } | Action::Leave { room } => prop_assert!(name::room(&room).is_ok()),
                 Action::History { room, limit, .. } => {

@@ -8,7 +8,7 @@ fn what_waits_for_a_core_is_asked_in_order_when_it_is_there() {
     story.join(ann(), "j");
     story.publish(ann(), Some("p"), Kind::Text);
     assert!(story.sent().is_empty());
-    story.table.attach();
+    story.attach();
     assert!(matches!(story.sent()[..], [(1, Frame::Open(_)), (2, Frame::Join(_)), (3, Frame::Publish(_))]));
 }
 
@@ -24,7 +24,7 @@ fn another_core_is_told_the_sessions_then_the_rooms_then_what_waits() {
     story.told(0);
     story.lose_core();
     assert_eq!((story.told(0), story.told(1)), (vec![], vec![]));
-    story.table.attach();
+    story.attach();
     let sent = story.sent();
     let [
         (0, Frame::Open(one)),
@@ -57,7 +57,7 @@ fn another_epoch_resets_the_room_and_refuses_the_publish() {
     story.member(ann(), 3);
     let publish = story.publish(ann(), Some("p"), Kind::Text);
     story.lose_core();
-    story.table.attach();
+    story.attach();
     let resume = story.sent().into_iter().find(|(_, frame)| matches!(frame, Frame::Resume(_))).unwrap().0;
     story.core(None, resume, resumed("e2", 0, false, page(&[], true)));
     story.core(Some(ann()), publish, error(14));
@@ -78,7 +78,7 @@ fn publishes_that_cannot_be_repeated_fail_and_those_that_were_never_sent_wait() 
     story.lose_core();
     assert_eq!(story.told(0), ["failed - unavailable", "failed signal unavailable"]);
     let late = story.publish(ann(), None, Kind::Text);
-    story.table.attach();
+    story.attach();
     let publishes: Vec<(u64, String)> = story
         .sent()
         .into_iter()
@@ -97,7 +97,7 @@ fn the_epoch_of_a_room_that_is_not_joined_is_known_from_an_earlier_ack() {
     let first = story.publish(ann(), Some("1"), Kind::Text);
     story.lose_core();
     assert_eq!(story.told(0), ["failed 1 unavailable"]);
-    story.table.attach();
+    story.attach();
     story.core(Some(ann()), first, ack("e1", 1));
     assert_eq!(story.told(0), Vec::<String>::new());
     let second = story.publish(ann(), Some("2"), Kind::Text);
@@ -106,7 +106,7 @@ fn the_epoch_of_a_room_that_is_not_joined_is_known_from_an_earlier_ack() {
     story.sent();
     story.lose_core();
     assert_eq!(story.told(0), ["ack 2 Some(2)"]);
-    story.table.attach();
+    story.attach();
     let sent = story.sent();
     let [(_, Frame::Open(_)), (number, Frame::Publish(fenced))] = &sent[..] else { panic!("{sent:?}") };
     assert_eq!(*number, third);
@@ -136,7 +136,7 @@ fn nobody_waits_for_a_core_for_ever() {
     assert_eq!(story.told(1), ["refused unavailable"]);
     assert_eq!((story.table.deadline(), story.table.pending()), (None, 0));
     // Ann is still in the room.
-    story.table.attach();
+    story.attach();
     assert!(matches!(story.sent()[..], [(0, Frame::Open(_)), (_, Frame::Resume(_))]));
 }
 
@@ -147,8 +147,8 @@ fn a_session_that_closes_without_a_core_takes_its_requests_along() {
     story.publish(ann(), Some("p"), Kind::Text);
     story.sent();
     story.lose_core();
-    story.ask(Request::Close { session: ann() });
-    story.table.attach();
+    story.ask(Request::Close { session: ann(), vanished: false });
+    story.attach();
     assert!(story.sent().is_empty());
     assert_eq!((story.told(0), story.table.pending()), (vec![], 0));
 }
@@ -158,7 +158,7 @@ fn what_a_room_missed_comes_in_pages_and_live_events_wait_for_the_last() {
     let mut story = Story::attached();
     story.member(ann(), 3);
     story.lose_core();
-    story.table.attach();
+    story.attach();
     let resume = story.sent().pop().unwrap().0;
     story.core(None, 0, live(9));
     story.core(None, resume, resumed("e1", 9, true, page(&[4, 5], false)));
@@ -178,7 +178,7 @@ fn a_joined_that_comes_before_the_room_has_caught_up_keeps_its_place() {
     let mut story = Story::attached();
     story.member(ann(), 3);
     story.lose_core();
-    story.table.attach();
+    story.attach();
     let resume = story.sent().pop().unwrap().0;
     story.open(bob());
     let join = story.join(bob(), "j");
@@ -195,15 +195,15 @@ fn a_joined_that_waits_survives_the_last_one_who_leaves_and_the_loss_of_the_core
     let mut story = Story::attached();
     story.member(ann(), 3);
     story.lose_core();
-    story.table.attach();
+    story.attach();
     story.open(bob());
     let join = story.join(bob(), "j");
     story.core(Some(bob()), join, joined(6, &[], true));
     story.lose_core();
-    story.table.attach();
+    story.attach();
     assert!(story.sent().iter().any(|(number, frame)| *number == join && matches!(frame, Frame::Join(_))));
     story.core(Some(bob()), join, joined(6, &[], true));
-    story.ask(Request::Close { session: ann() });
+    story.ask(Request::Close { session: ann(), vanished: false });
     assert_eq!(story.told(1), ["joined j at 6 [] live"]);
     // Events behind it may have been let pass, so they are asked for.
     let sent = story.sent();
@@ -225,7 +225,7 @@ fn a_pull_is_repeated_at_the_next_core_and_after_a_refusal() {
     story.ask(Request::Pull { session: ann(), room: "r".into(), after });
     let pull = story.table.last_number;
     story.lose_core();
-    story.table.attach();
+    story.attach();
     let sent = story.sent();
     assert!(
         matches!(&sent[..], [(0, Frame::Open(_)), (_, Frame::Resume(_)), (number, Frame::Pull(_))] if *number == pull)
@@ -250,7 +250,7 @@ fn a_room_that_cannot_be_resumed_now_is_resumed_later() {
     let mut story = Story::attached();
     story.member(ann(), 3);
     story.lose_core();
-    story.table.attach();
+    story.attach();
     let resume = story.sent().pop().unwrap().0;
     story.core(None, resume, error(14));
     assert_eq!(story.table.deadline(), Some(story.now + REPLAY_RETRY));
@@ -270,11 +270,11 @@ fn a_request_that_is_lost_again_and_again_is_given_up() {
     story.member(ann(), 3);
     story.publish(ann(), Some("p"), Kind::Text);
     story.lose_core();
-    story.table.attach();
+    story.attach();
     story.now += DETACHED_GRACE - Duration::from_millis(1);
     story.lose_core();
     assert_eq!(story.told(0), Vec::<String>::new());
-    story.table.attach();
+    story.attach();
     story.now += Duration::from_millis(1);
     story.lose_core();
     assert_eq!(story.told(0), ["failed p unavailable"]);
