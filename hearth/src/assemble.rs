@@ -35,6 +35,7 @@ pub fn check(settings: &Serve) -> Result<(), String> {
 pub async fn serve(settings: Serve) -> Result<(), String> {
     let Serve { common, limits, core, edge } = settings;
     telemetry::start(&common)?;
+    let files = raise_file_limit();
     refuse_open_doors(&common, &[("--grpc", core.grpc), ("--http", edge.http)])?;
     let mut signals = Signals::listen().map_err(|error| error.to_string())?;
     let (grpc, http) = (listen("--grpc", core.grpc)?, listen("--http", edge.http)?);
@@ -42,7 +43,8 @@ pub async fn serve(settings: Serve) -> Result<(), String> {
     let text = LateText::default();
     let the_core = Core::in_memory(core_config(&common, &limits, &core), &mut registry);
     let dialers = vec![Dialer::in_process(the_core.link_service())];
-    let the_edge = Edge::new(edge_config(&common, &limits, &edge), dialers, &mut registry, text.reader());
+    let the_edge =
+        Edge::new(edge_config(&common, &limits, &edge, files), dialers, &mut registry, text.reader());
     text.set(registry);
     greet(Some(&http), Some(&grpc))?;
     let (edge_ends, core_ends) = (CancellationToken::new(), CancellationToken::new());
@@ -72,8 +74,9 @@ pub async fn serve(settings: Serve) -> Result<(), String> {
 
 /// `hearth core`.
 pub async fn core(settings: CoreOnly) -> Result<(), String> {
-    let CoreOnly { common, limits, core, metrics } = settings;
+    let CoreOnly { common, limits, core, alone } = settings;
     telemetry::start(&common)?;
+    raise_file_limit();
     refuse_open_doors(&common, &[("--grpc", core.grpc)])?;
     let mut signals = Signals::listen().map_err(|error| error.to_string())?;
     let grpc = listen("--grpc", core.grpc)?;
@@ -82,7 +85,7 @@ pub async fn core(settings: CoreOnly) -> Result<(), String> {
     let text = LateText::default();
     text.set(registry);
     let ends = CancellationToken::new();
-    if let Some(address) = metrics {
+    if let Some(address) = alone.metrics {
         tokio::spawn(pages::serve(
             listen("--metrics", address)?,
             text.reader(),
@@ -102,15 +105,17 @@ pub async fn core(settings: CoreOnly) -> Result<(), String> {
 
 /// `hearth edge`.
 pub async fn edge(settings: EdgeOnly) -> Result<(), String> {
-    let EdgeOnly { common, limits, edge, core } = settings;
+    let EdgeOnly { common, limits, edge, alone } = settings;
     telemetry::start(&common)?;
-    let dialers: Result<Vec<Dialer>, _> = core.iter().map(|url| Dialer::url(url)).collect();
+    let files = raise_file_limit();
+    let dialers: Result<Vec<Dialer>, _> = alone.core.iter().map(|url| Dialer::url(url)).collect();
     let dialers = dialers.map_err(|error| format!("--core: {error}"))?;
     let mut signals = Signals::listen().map_err(|error| error.to_string())?;
     let http = listen("--http", edge.http)?;
     let mut registry = Registry::default();
     let text = LateText::default();
-    let the_edge = Edge::new(edge_config(&common, &limits, &edge), dialers, &mut registry, text.reader());
+    let the_edge =
+        Edge::new(edge_config(&common, &limits, &edge, files), dialers, &mut registry, text.reader());
     text.set(registry);
     greet(Some(&http), None)?;
     let ends = CancellationToken::new();
@@ -135,6 +140,14 @@ async fn until_signal(
         outcome = &mut work => outcome,
         name = signals.next() => Err(format!("ended by a second {name} before the drain was over")),
     }
+}
+
+/// Raises the soft limit on open files, which is for programs that forget to close them, and gives what it is then.
+fn raise_file_limit() -> u64 {
+    rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the limit on open files stays as it is");
+        1024
+    })
 }
 
 /// Dev mode lets anyone in, so it stays on this machine unless somebody says otherwise.
@@ -181,17 +194,20 @@ fn core_config(common: &Common, limits: &Limits, core: &CoreSettings) -> hearth_
         dedupe_window: core.dedupe_window,
         dedupe_max: core.dedupe_max,
         positions_max: core.positions_max,
-        max_message_bytes: limits.max_message_bytes.get(),
-        session_queue_bytes: limits.session_queue_bytes.get(),
+        max_message_bytes: limits.max_message_bytes,
+        session_queue_bytes: limits.session_queue_bytes,
         max_rooms_per_session: limits.max_rooms_per_session.get(),
         drain_timeout: common.drain_timeout,
-        reflection: core.reflection.is_on(),
+        reflection: core.reflection,
     }
 }
 
-fn edge_config(common: &Common, limits: &Limits, edge: &EdgeSettings) -> hearth_edge::config::Config {
-    // The soft limit on open files is for programs that forget to close them.
-    let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
+fn edge_config(
+    common: &Common,
+    limits: &Limits,
+    edge: &EdgeSettings,
+    files: u64,
+) -> hearth_edge::config::Config {
     let bearable = usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX).max(1);
     let shards = match edge.shards {
         0 => thread::available_parallelism().map_or(1, usize::from),
@@ -199,17 +215,17 @@ fn edge_config(common: &Common, limits: &Limits, edge: &EdgeSettings) -> hearth_
     };
     hearth_edge::config::Config {
         heartbeat: edge.heartbeat,
-        max_message_bytes: limits.max_message_bytes.get(),
-        session_queue_bytes: limits.session_queue_bytes.get(),
+        max_message_bytes: limits.max_message_bytes,
+        session_queue_bytes: limits.session_queue_bytes,
         max_rooms_per_session: limits.max_rooms_per_session.get(),
         rate_limit: edge.rate_limit,
         rate_burst: edge.rate_burst,
-        max_connections: if edge.max_connections == 0 { bearable } else { edge.max_connections },
+        max_connections: edge.max_connections.unwrap_or(bearable),
         max_connections_per_address: edge.max_connections_per_address,
         allowed_origins: edge.allowed_origins.clone(),
         allow_local_origins: true,
         local_hosts_only: edge.http.ip().is_loopback(),
-        playground: edge.playground.is_none_or(|switch| switch.is_on()),
+        playground: edge.playground.unwrap_or(true),
         drain_timeout: common.drain_timeout,
         shards,
         accept_dev_mode: common.insecure || edge.http.ip().is_loopback(),

@@ -1,5 +1,7 @@
 //! The binary, as its users meet it: real processes, real sockets, real signals.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod settings;
+
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use std::{
@@ -19,7 +21,13 @@ struct Hearth {
 
 impl Hearth {
     fn start(args: &[&str]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_hearth"))
+        Self::start_within(":", args)
+    }
+
+    /// Starts with what the shell's `ulimit` sets.
+    fn start_within(ulimit: &str, args: &[&str]) -> Self {
+        let mut process = Command::new("sh")
+            .args(["-c", &format!("{ulimit}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_hearth")])
             .args(args)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
