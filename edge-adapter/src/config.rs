@@ -16,7 +16,7 @@ pub struct Config {
     pub rate_limit: u32,
     /// How many of them at once.
     pub rate_burst: u32,
-    /// How many connections this edge takes.
+    /// How many connections this edge takes; 0 is no limit.
     pub max_connections: usize,
     /// How many of one address; 0 is no limit.
     pub max_connections_per_address: usize,

@@ -1,21 +1,21 @@
 //! Puts core and edge together as the settings say, and runs them until a signal.
 //!
 //! The order is the same for every role: logs, limits of the process, listeners, core, edge, the addresses on standard output, then the
-//! wait. On the first signal the edge drains before the core; on the second everything ends at once.
+//! wait. On the first signal the edge drains before the core, both within the drain's time; on a second everything ends at once.
 use crate::{
     pages::{self, MetricsText},
     settings::{Common, CoreOnly, CoreSettings, EdgeOnly, EdgeSettings, Limits, Serve},
-    shutdown::Signals,
+    shutdown::{self, Signals},
     telemetry,
 };
 use hearth_core::Core;
 use hearth_edge::{Edge, link::Dialer};
 use prometheus_client::registry::Registry;
 use std::{
-    future::Future,
     net::SocketAddr,
     sync::{Arc, OnceLock},
     thread,
+    time::Duration,
 };
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 const BACKLOG: u32 = 4096;
 /// Open files that are not browsers: listeners, links, logs, services.
 const OTHER_FILES: u64 = 256;
+/// What an edge keeps of its drain for its last words to the core, at most a sixth.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Looks at settings that are each right and together are not.
 pub fn check(settings: &Serve) -> Result<(), String> {
@@ -35,16 +37,20 @@ pub fn check(settings: &Serve) -> Result<(), String> {
 pub async fn serve(settings: Serve) -> Result<(), String> {
     let Serve { common, limits, core, edge } = settings;
     telemetry::start(&common)?;
+    let files = raise_file_limit();
     refuse_open_doors(&common, &[("--grpc", core.grpc), ("--http", edge.http)])?;
-    let mut signals = Signals::listen().map_err(|error| error.to_string())?;
+    let signals = Signals::listen().map_err(|error| error.to_string())?;
     let (grpc, http) = (listen("--grpc", core.grpc)?, listen("--http", edge.http)?);
     let mut registry = Registry::default();
     let text = LateText::default();
-    let the_core = Core::in_memory(core_config(&common, &limits, &core), &mut registry);
+    // Browsers first: what they publish while they leave still reaches the core. It keeps a quarter for its goodbyes.
+    let (edge_time, core_time) = (common.drain_timeout * 3 / 4, common.drain_timeout / 4);
+    let the_core = Core::in_memory(core_config(&limits, &core, core_time), &mut registry);
     let dialers = vec![Dialer::in_process(the_core.link_service())];
-    let the_edge = Edge::new(edge_config(&common, &limits, &edge), dialers, &mut registry, text.reader());
+    let config = edge_config(&common, &limits, &edge, edge_time, files);
+    let the_edge = Edge::new(config, dialers, &mut registry, text.reader());
     text.set(registry);
-    greet(Some(&http), Some(&grpc))?;
+    greet(Some(&http), Some(&grpc), None)?;
     let (edge_ends, core_ends) = (CancellationToken::new(), CancellationToken::new());
     let sweeping = tokio::spawn({
         let core = the_core.clone();
@@ -59,82 +65,80 @@ pub async fn serve(settings: Serve) -> Result<(), String> {
         async move { the_core.serve(grpc, ends.cancelled_owned()).await }
     });
     let work = async {
-        // Browsers first: what they publish while they leave still reaches the core.
-        let edge = edge_task.await.map_err(|error| error.to_string()).and_then(|outcome| outcome);
+        let edge = tokio::select! {
+            ended = edge_task => ended.map_err(|error| error.to_string()).and_then(|outcome| outcome),
+            () = shutdown::after(&edge_ends, edge_time) => {
+                tracing::warn!("the edge still drains, the core begins");
+                Ok(())
+            }
+        };
         core_ends.cancel();
         let core = core_task.await.map_err(|error| error.to_string()).and_then(|outcome| outcome);
         edge.and(core)
     };
-    let outcome = until_signal(&mut signals, &edge_ends, work).await;
+    let outcome = signals.run(&edge_ends, common.drain_timeout, work).await;
     sweeping.abort();
     outcome
 }
 
 /// `hearth core`.
 pub async fn core(settings: CoreOnly) -> Result<(), String> {
-    let CoreOnly { common, limits, core, metrics } = settings;
+    let CoreOnly { common, limits, core, alone } = settings;
     telemetry::start(&common)?;
+    raise_file_limit();
     refuse_open_doors(&common, &[("--grpc", core.grpc)])?;
-    let mut signals = Signals::listen().map_err(|error| error.to_string())?;
+    let signals = Signals::listen().map_err(|error| error.to_string())?;
     let grpc = listen("--grpc", core.grpc)?;
+    let metrics = alone.metrics.map(|address| listen("--metrics", address)).transpose()?;
     let mut registry = Registry::default();
-    let the_core = Core::in_memory(core_config(&common, &limits, &core), &mut registry);
+    let the_core = Core::in_memory(core_config(&limits, &core, common.drain_timeout), &mut registry);
     let text = LateText::default();
     text.set(registry);
+    greet(None, Some(&grpc), metrics.as_ref())?;
     let ends = CancellationToken::new();
-    if let Some(address) = metrics {
-        tokio::spawn(pages::serve(
-            listen("--metrics", address)?,
-            text.reader(),
-            ends.clone().cancelled_owned(),
-        ));
-    }
-    greet(None, Some(&grpc))?;
+    let ready = {
+        let ends = ends.clone();
+        Arc::new(move || !ends.is_cancelled())
+    };
+    let pages = metrics.map(|listener| tokio::spawn(pages::serve(listener, text.reader(), ready)));
     let sweeping = tokio::spawn({
         let core = the_core.clone();
         async move { core.run(std::future::pending()).await }
     });
     let work = the_core.serve(grpc, ends.clone().cancelled_owned());
-    let outcome = until_signal(&mut signals, &ends, work).await;
+    let outcome = signals.run(&ends, common.drain_timeout, work).await;
     sweeping.abort();
+    pages.inspect(|pages| pages.abort());
     outcome
 }
 
 /// `hearth edge`.
 pub async fn edge(settings: EdgeOnly) -> Result<(), String> {
-    let EdgeOnly { common, limits, edge, core } = settings;
+    let EdgeOnly { common, limits, edge, alone } = settings;
     telemetry::start(&common)?;
-    let dialers: Result<Vec<Dialer>, _> = core.iter().map(|url| Dialer::url(url)).collect();
+    let files = raise_file_limit();
+    let dialers: Result<Vec<Dialer>, _> = alone.core.iter().map(|url| Dialer::url(url)).collect();
     let dialers = dialers.map_err(|error| format!("--core: {error}"))?;
-    let mut signals = Signals::listen().map_err(|error| error.to_string())?;
+    let signals = Signals::listen().map_err(|error| error.to_string())?;
     let http = listen("--http", edge.http)?;
     let mut registry = Registry::default();
     let text = LateText::default();
-    let the_edge = Edge::new(edge_config(&common, &limits, &edge), dialers, &mut registry, text.reader());
+    let config = edge_config(&common, &limits, &edge, common.drain_timeout, files);
+    let the_edge = Edge::new(config, dialers, &mut registry, text.reader());
     text.set(registry);
-    greet(Some(&http), None)?;
+    greet(Some(&http), None, None)?;
     let ends = CancellationToken::new();
     let serving = the_edge.serve(http, ends.clone().cancelled_owned());
     let work = async { serving.await.map_err(|error| error.to_string()) };
-    until_signal(&mut signals, &ends, work).await
+    signals.run(&ends, common.drain_timeout, work).await
 }
 
-/// Runs until the work ends; the first signal asks it to, the second does not wait.
-async fn until_signal(
-    signals: &mut Signals,
-    ends: &CancellationToken,
-    work: impl Future<Output = Result<(), String>>,
-) -> Result<(), String> {
-    tokio::pin!(work);
-    tokio::select! {
-        outcome = &mut work => return outcome,
-        name = signals.next() => tracing::info!(signal = name, "draining; once more ends at once"),
-    }
-    ends.cancel();
-    tokio::select! {
-        outcome = &mut work => outcome,
-        name = signals.next() => Err(format!("ended by a second {name} before the drain was over")),
-    }
+/// Raises the soft limit on open files, which is for programs that forget to close them, and gives what it is then.
+fn raise_file_limit() -> u64 {
+    rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the limit on open files stays as it is");
+        1024
+    })
 }
 
 /// Dev mode lets anyone in, so it stays on this machine unless somebody says otherwise.
@@ -158,12 +162,19 @@ fn listen(flag: &str, address: SocketAddr) -> Result<TcpListener, String> {
 }
 
 /// Tells a person, and whoever reads our output, where we are.
-fn greet(http: Option<&TcpListener>, grpc: Option<&TcpListener>) -> Result<(), String> {
+fn greet(
+    http: Option<&TcpListener>,
+    grpc: Option<&TcpListener>,
+    metrics: Option<&TcpListener>,
+) -> Result<(), String> {
     let address = |listener: &TcpListener| listener.local_addr().map_err(|error| error.to_string());
     println!(
         "Hearth {} in dev mode: no tokens, anyone who can reach it may come in",
         env!("CARGO_PKG_VERSION")
     );
+    if let Some(metrics) = metrics {
+        println!("metrics listening on http://{}", address(metrics)?);
+    }
     if let Some(http) = http {
         println!("http listening on http://{}", address(http)?);
     }
@@ -173,7 +184,7 @@ fn greet(http: Option<&TcpListener>, grpc: Option<&TcpListener>) -> Result<(), S
     Ok(())
 }
 
-fn core_config(common: &Common, limits: &Limits, core: &CoreSettings) -> hearth_core::config::Config {
+fn core_config(limits: &Limits, core: &CoreSettings, drain_timeout: Duration) -> hearth_core::config::Config {
     hearth_core::config::Config {
         history_size: core.history_size,
         history_ttl: core.history_ttl,
@@ -181,17 +192,21 @@ fn core_config(common: &Common, limits: &Limits, core: &CoreSettings) -> hearth_
         dedupe_window: core.dedupe_window,
         dedupe_max: core.dedupe_max,
         positions_max: core.positions_max,
-        max_message_bytes: limits.max_message_bytes.get(),
-        session_queue_bytes: limits.session_queue_bytes.get(),
+        max_message_bytes: limits.max_message_bytes,
+        session_queue_bytes: limits.session_queue_bytes,
         max_rooms_per_session: limits.max_rooms_per_session.get(),
-        drain_timeout: common.drain_timeout,
-        reflection: core.reflection.is_on(),
+        drain_timeout,
+        reflection: core.reflection,
     }
 }
 
-fn edge_config(common: &Common, limits: &Limits, edge: &EdgeSettings) -> hearth_edge::config::Config {
-    // The soft limit on open files is for programs that forget to close them.
-    let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
+fn edge_config(
+    common: &Common,
+    limits: &Limits,
+    edge: &EdgeSettings,
+    drain_timeout: Duration,
+    files: u64,
+) -> hearth_edge::config::Config {
     let bearable = usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX).max(1);
     let shards = match edge.shards {
         0 => thread::available_parallelism().map_or(1, usize::from),
@@ -199,18 +214,18 @@ fn edge_config(common: &Common, limits: &Limits, edge: &EdgeSettings) -> hearth_
     };
     hearth_edge::config::Config {
         heartbeat: edge.heartbeat,
-        max_message_bytes: limits.max_message_bytes.get(),
-        session_queue_bytes: limits.session_queue_bytes.get(),
+        max_message_bytes: limits.max_message_bytes,
+        session_queue_bytes: limits.session_queue_bytes,
         max_rooms_per_session: limits.max_rooms_per_session.get(),
         rate_limit: edge.rate_limit,
         rate_burst: edge.rate_burst,
-        max_connections: if edge.max_connections == 0 { bearable } else { edge.max_connections },
+        max_connections: edge.max_connections.unwrap_or(bearable),
         max_connections_per_address: edge.max_connections_per_address,
         allowed_origins: edge.allowed_origins.clone(),
         allow_local_origins: true,
         local_hosts_only: edge.http.ip().is_loopback(),
-        playground: edge.playground.is_none_or(|switch| switch.is_on()),
-        drain_timeout: common.drain_timeout,
+        playground: edge.playground.unwrap_or(true),
+        drain_timeout: drain_timeout - LAST_WORDS.min(drain_timeout / 6),
         shards,
         accept_dev_mode: common.insecure || edge.http.ip().is_loopback(),
     }

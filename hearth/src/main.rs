@@ -5,7 +5,6 @@ mod settings;
 mod shutdown;
 mod telemetry;
 
-use clap::CommandFactory;
 use settings::{Cli, Command};
 use std::{env, ffi::OsString, process::ExitCode, time::Duration};
 
@@ -58,6 +57,6 @@ async fn run(cli: Cli) -> Result<(), String> {
         Some(Command::Core(settings)) => assemble::core(*settings).await,
         Some(Command::Edge(settings)) => assemble::edge(*settings).await,
         Some(Command::Bench(args)) => hearth_bench::run(args).await.map_err(|error| error.to_string()),
-        Some(Command::CheckConfig(_)) => Err(Cli::command().render_usage().to_string()),
+        Some(Command::CheckConfig(_)) => Err(settings::command().render_usage().to_string()),
     }
 }

@@ -1,7 +1,7 @@
 //! `hearth.toml`: its values become the defaults of the flags of the same name, so that flag and
 //! environment win over them and everything is checked by the same parsers.
-use super::Cli;
-use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use super::{Cli, command};
+use clap::{ArgMatches, FromArgMatches};
 use std::{collections::BTreeMap, ffi::OsString, fs, io};
 
 /// The file that is read when none is named.
@@ -14,9 +14,9 @@ pub type Values = BTreeMap<String, String>;
 pub fn parse(args: &[OsString]) -> Result<(Cli, ArgMatches, Values), clap::Error> {
     let path = named_file(args);
     let values = read(path.as_deref())?;
-    let command = with_defaults(Cli::command(), &values);
-    let matches =
-        command.try_get_matches_from(args).map_err(|error| mention_file(error, &values, path.as_deref()))?;
+    let matches = with_defaults(command(), &values)
+        .try_get_matches_from(args)
+        .map_err(|error| mention_source(error, args, &values, path.as_deref()))?;
     let cli = Cli::from_arg_matches(&matches)?;
     Ok((cli, matches, values))
 }
@@ -36,7 +36,7 @@ fn named_file(args: &[OsString]) -> Option<String> {
 }
 
 fn read(path: Option<&str>) -> Result<Values, clap::Error> {
-    let refuse = |message: String| Cli::command().error(clap::error::ErrorKind::Io, message);
+    let refuse = |message: String| command().error(clap::error::ErrorKind::Io, message);
     let name = path.unwrap_or(DEFAULT_FILE);
     let text = match fs::read_to_string(name) {
         Ok(text) => text,
@@ -44,7 +44,7 @@ fn read(path: Option<&str>) -> Result<Values, clap::Error> {
         Err(error) => return Err(refuse(format!("{name}: {error}"))),
     };
     let table: toml::Table = text.parse().map_err(|error| refuse(format!("{name}: {error}")))?;
-    let known = known_keys(&Cli::command());
+    let known = known_keys(&command());
     let mut values = Values::new();
     for (key, value) in &table {
         if !known.contains(key) {
@@ -96,17 +96,32 @@ fn with_defaults(command: clap::Command, values: &Values) -> clap::Command {
     command
 }
 
-/// A bad value is reported under its flag; say that it may have come from the file.
-fn mention_file(error: clap::Error, values: &Values, path: Option<&str>) -> clap::Error {
+/// A bad value is reported under its flag; say where it came from if nobody typed it.
+fn mention_source(error: clap::Error, args: &[OsString], values: &Values, path: Option<&str>) -> clap::Error {
     let culprit = error.get(clap::error::ContextKind::InvalidArg).map(|arg| arg.to_string());
     let key = culprit.and_then(|arg| Some(arg.strip_prefix("--")?.split_whitespace().next()?.to_owned()));
-    match key.and_then(|key| values.contains_key(&key).then_some(key)) {
-        Some(key) => {
-            let name = path.unwrap_or(DEFAULT_FILE);
-            let text = error.render().to_string();
-            let text = text.trim_start_matches("error: ").trim_end();
-            Cli::command().error(error.kind(), format!("{text}\n\n`{key}` is set in {name}"))
-        }
-        None => error,
+    let Some(key) = key else { return error };
+    let flag = format!("--{key}");
+    let typed =
+        |arg: &str| arg.strip_prefix(&flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
+    if args.iter().filter_map(|arg| arg.to_str()).any(typed) {
+        return error;
     }
+    let source = match variable(&command(), &key).filter(|name| std::env::var_os(name).is_some()) {
+        Some(name) => format!("`{name}` is set in the environment"),
+        None if values.contains_key(&key) => format!("`{key}` is set in {}", path.unwrap_or(DEFAULT_FILE)),
+        None => return error,
+    };
+    let text = error.render().to_string();
+    // What follows is said anew, below the source.
+    let said = text.split("\n\nFor more information").next().unwrap_or(&text);
+    command().error(error.kind(), format!("{}\n\n{source}", said.trim_start_matches("error: ").trim_end()))
+}
+
+/// The environment variable of a setting.
+fn variable(command: &clap::Command, key: &str) -> Option<String> {
+    let own = command.get_arguments().find(|arg| arg.get_long() == Some(key)).and_then(clap::Arg::get_env);
+    own.and_then(|name| name.to_str())
+        .map(str::to_owned)
+        .or_else(|| command.get_subcommands().find_map(|sub| variable(sub, key)))
 }

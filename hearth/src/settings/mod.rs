@@ -4,9 +4,28 @@
 //! `docs/configuration.md` is made from these definitions ([`table`]).
 pub mod file;
 pub mod table;
+mod values;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
+use values::{LONGEST, bytes, core_url, duration, switch};
+
+/// Below it pings outweigh messages.
+const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
+/// A member whose connection breaks needs a moment to come back.
+const PRESENCE_TIMEOUT_MIN: Duration = Duration::from_millis(100);
+/// History without any time is no history, which `--history-size 0` says.
+const HISTORY_TTL_MIN: Duration = Duration::from_millis(1);
+/// A replay goes by pages of a quarter of a queue: with less, a short burst would cut those who read it.
+const SESSION_QUEUE_MIN: usize = 64 << 10;
+/// Larger things belong into a store, and their address into a room.
+const MESSAGE_MAX: usize = 16 << 20;
+
+/// The command line of all roles.
+pub fn command() -> clap::Command {
+    // Whoever only checks need not be an edge.
+    Cli::command().mut_subcommand("check-config", |check| check.mut_arg("core", |arg| arg.required(false)))
+}
 
 /// What a person types.
 #[derive(Debug, Parser)]
@@ -82,9 +101,9 @@ pub struct CoreOnly {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub core: CoreSettings,
-    /// Address of the core's own /metrics, /healthz and /readyz; off unless given
-    #[arg(long, env = "HEARTH_METRICS", value_name = "ADDR", help_heading = "Core")]
-    pub metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub alone: CoreAlone,
 }
 
 /// `hearth edge`.
@@ -99,24 +118,23 @@ pub struct EdgeOnly {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub edge: EdgeSettings,
-    /// Cores to attach to, comma-separated; the edge fails over among them
-    #[arg(
-        long,
-        env = "HEARTH_CORE",
-        value_name = "URL",
-        value_delimiter = ',',
-        required = true,
-        help_heading = "Edge"
-    )]
-    pub core: Vec<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub alone: EdgeAlone,
 }
 
-/// `hearth check-config`.
+/// `hearth check-config`: what any role takes, so that nothing passes here and is refused there.
 #[derive(Debug, Clone, Args)]
 pub struct CheckConfig {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub serve: Serve,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub core_alone: CoreAlone,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub edge_alone: EdgeAlone,
     /// Print the table of all settings as Markdown instead
     #[arg(long)]
     pub table: bool,
@@ -134,11 +152,11 @@ pub struct Common {
     /// How it is logged: auto is pretty on a terminal, JSON otherwise
     #[arg(long, env = "HEARTH_LOG_FORMAT", value_name = "FORMAT", default_value = "auto")]
     pub log_format: LogFormat,
-    /// How long a drain may take after SIGTERM
-    #[arg(long, env = "HEARTH_DRAIN_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    /// How long a drain may take after SIGTERM; what is left then is cut
+    #[arg(long, env = "HEARTH_DRAIN_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration(Duration::ZERO..=LONGEST))]
     pub drain_timeout: Duration,
     /// Serve without tokens on an address that others can reach
-    #[arg(long, env = "HEARTH_INSECURE", default_value_t = false)]
+    #[arg(long, env = "HEARTH_INSECURE", value_parser = switch, action = ArgAction::SetTrue)]
     pub insecure: bool,
 }
 
@@ -146,12 +164,12 @@ pub struct Common {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Limits")]
 pub struct Limits {
-    /// The largest message taken, in bytes
-    #[arg(long, env = "HEARTH_MAX_MESSAGE_BYTES", value_name = "BYTES", default_value = "65536")]
-    pub max_message_bytes: NonZeroUsize,
-    /// How much may wait for one slow session before it is cut, in bytes
-    #[arg(long, env = "HEARTH_SESSION_QUEUE_BYTES", value_name = "BYTES", default_value = "1048576")]
-    pub session_queue_bytes: NonZeroUsize,
+    /// The largest message taken, in bytes, at most 16 MiB
+    #[arg(long, env = "HEARTH_MAX_MESSAGE_BYTES", value_name = "BYTES", default_value = "65536", value_parser = bytes(1..=MESSAGE_MAX))]
+    pub max_message_bytes: usize,
+    /// How much may wait for one slow session before it is cut, in bytes, at least 64 KiB
+    #[arg(long, env = "HEARTH_SESSION_QUEUE_BYTES", value_name = "BYTES", default_value = "1048576", value_parser = bytes(SESSION_QUEUE_MIN..=usize::MAX))]
+    pub session_queue_bytes: usize,
     /// How many rooms one session may be in
     #[arg(long, env = "HEARTH_MAX_ROOMS_PER_SESSION", value_name = "N", default_value = "100")]
     pub max_rooms_per_session: NonZeroUsize,
@@ -171,13 +189,13 @@ pub struct CoreSettings {
     #[arg(long, env = "HEARTH_HISTORY_SIZE", value_name = "N", default_value = "1000")]
     pub history_size: usize,
     /// How long an event is kept
-    #[arg(long, env = "HEARTH_HISTORY_TTL", value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "HEARTH_HISTORY_TTL", value_name = "TIME", default_value = "24h", value_parser = duration(HISTORY_TTL_MIN..=LONGEST))]
     pub history_ttl: Duration,
     /// How much history is kept in memory over all rooms, in bytes: past it the oldest goes first
     #[arg(long, env = "HEARTH_HISTORY_MAX_BYTES", value_name = "BYTES", default_value = "268435456")]
     pub history_max_bytes: NonZeroUsize,
-    /// How long a message's id is remembered, so that it is not published twice
-    #[arg(long, env = "HEARTH_DEDUPE_WINDOW", value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
+    /// How long a message's id is remembered, so that it is not published twice; 0s is not at all
+    #[arg(long, env = "HEARTH_DEDUPE_WINDOW", value_name = "TIME", default_value = "5m", value_parser = duration(Duration::ZERO..=LONGEST))]
     pub dedupe_window: Duration,
     /// How many ids are remembered per room
     #[arg(long, env = "HEARTH_DEDUPE_MAX", value_name = "N", default_value = "65536")]
@@ -185,9 +203,27 @@ pub struct CoreSettings {
     /// How many positions of empty rooms are kept, for 7 days
     #[arg(long, env = "HEARTH_POSITIONS_MAX", value_name = "N", default_value = "1000000")]
     pub positions_max: usize,
+    /// How long a user whose connection broke stays online, so that coming back is silent
+    #[arg(long, env = "HEARTH_PRESENCE_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = duration(PRESENCE_TIMEOUT_MIN..=LONGEST))]
+    pub presence_timeout: Duration,
+    /// How many users of a room are shown one by one; with more, their number is
+    #[arg(long, env = "HEARTH_PRESENCE_MAX", value_name = "N", default_value = "500")]
+    pub presence_max: usize,
+    /// The largest presence meta, in bytes
+    #[arg(long, env = "HEARTH_MAX_META_BYTES", value_name = "BYTES", default_value = "4096")]
+    pub max_meta_bytes: usize,
     /// Whether gRPC reflection shows the schema
-    #[arg(long, env = "HEARTH_REFLECTION", value_name = "on|off", default_value = "on")]
-    pub reflection: Switch,
+    #[arg(long, env = "HEARTH_REFLECTION", value_name = "on|off", default_value = "on", value_parser = switch, action = ArgAction::Set)]
+    pub reflection: bool,
+}
+
+/// What a core has that stands alone.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Core")]
+pub struct CoreAlone {
+    /// Address of the core's own /metrics, /healthz and /readyz; off unless given, port 0 is any, printed at start
+    #[arg(long, env = "HEARTH_METRICS", value_name = "ADDR")]
+    pub metrics: Option<SocketAddr>,
 }
 
 /// What an edge has.
@@ -201,7 +237,7 @@ pub struct EdgeSettings {
     #[arg(long, env = "HEARTH_ALLOWED_ORIGINS", value_name = "ORIGIN", value_delimiter = ',')]
     pub allowed_origins: Vec<String>,
     /// How often a silent connection is pinged; two unanswered ones end it
-    #[arg(long, env = "HEARTH_HEARTBEAT", value_name = "TIME", default_value = "25s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "HEARTH_HEARTBEAT", value_name = "TIME", default_value = "25s", value_parser = duration(HEARTBEAT_MIN..=LONGEST))]
     pub heartbeat: Duration,
     /// Commands per second of one session; 0 is no limit
     #[arg(long, env = "HEARTH_RATE_LIMIT", value_name = "N", default_value = "2000")]
@@ -209,34 +245,27 @@ pub struct EdgeSettings {
     /// How many commands of one session at once
     #[arg(long, env = "HEARTH_RATE_BURST", value_name = "N", default_value = "4000")]
     pub rate_burst: u32,
-    /// How many connections are taken; 0 is what the limit on open files bears
-    #[arg(long, env = "HEARTH_MAX_CONNECTIONS", value_name = "N", default_value = "0")]
-    pub max_connections: usize,
+    /// How many connections are taken; 0 is no limit, and unless said it is what the limit on open files bears
+    #[arg(long, env = "HEARTH_MAX_CONNECTIONS", value_name = "N")]
+    pub max_connections: Option<usize>,
     /// How many connections of one address; 0 is no limit, since many users share an address
     #[arg(long, env = "HEARTH_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", default_value = "0")]
     pub max_connections_per_address: usize,
     /// Whether the playground is served at /; on in dev mode unless said
-    #[arg(long, env = "HEARTH_PLAYGROUND", value_name = "on|off")]
-    pub playground: Option<Switch>,
+    #[arg(long, env = "HEARTH_PLAYGROUND", value_name = "on|off", value_parser = switch)]
+    pub playground: Option<bool>,
     /// How many tasks write to sockets; 0 is one per processor
     #[arg(long, env = "HEARTH_SHARDS", value_name = "N", default_value = "0", value_parser = clap::value_parser!(u8).range(0..=64))]
     pub shards: u8,
 }
 
-/// On or off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Switch {
-    /// On.
-    On,
-    /// Off.
-    Off,
-}
-
-impl Switch {
-    /// Whether it is on.
-    pub fn is_on(self) -> bool {
-        self == Switch::On
-    }
+/// What an edge has that stands alone.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Edge")]
+pub struct EdgeAlone {
+    /// Cores to attach to, comma-separated; the edge fails over among them
+    #[arg(long, env = "HEARTH_CORE", value_name = "URL", value_delimiter = ',', required = true, value_parser = core_url)]
+    pub core: Vec<String>,
 }
 
 /// Where rooms live.

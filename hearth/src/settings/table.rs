@@ -1,6 +1,6 @@
 //! All settings as a table: for `check-config`, with what is in force, and for the docs.
-use super::{Cli, file::Values};
-use clap::{ArgMatches, CommandFactory, parser::ValueSource};
+use super::{command, file::Values};
+use clap::{ArgMatches, parser::ValueSource};
 use std::fmt::Write;
 
 /// The settings of every role as a Markdown table, one row each.
@@ -26,7 +26,7 @@ struct Row {
 }
 
 fn rows() -> Vec<Row> {
-    let command = Cli::command();
+    let command = command();
     let mut rows: Vec<Row> = Vec::new();
     for role in ["core", "edge"] {
         let Some(subcommand) = command.find_subcommand(role) else { continue };
@@ -53,7 +53,7 @@ fn rows() -> Vec<Row> {
 
 /// What is in force after flags, environment and file, a line a setting.
 pub fn in_force(matches: &ArgMatches, values: &Values) -> String {
-    let command = Cli::command();
+    let command = command();
     let mut out = String::new();
     let Some(subcommand) = command.find_subcommand("check-config") else { return out };
     for arg in subcommand.get_arguments() {

@@ -1,8 +1,12 @@
 //! The binary, as its users meet it: real processes, real sockets, real signals.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod drain;
+mod settings;
+
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use std::{
+    collections::HashMap,
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -15,36 +19,52 @@ struct Hearth {
     process: Child,
     http: String,
     grpc: String,
+    metrics: String,
 }
 
 impl Hearth {
     fn start(args: &[&str]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_hearth"))
+        Self::start_within(":", args)
+    }
+
+    /// Starts with what the shell's `ulimit` sets.
+    fn start_within(ulimit: &str, args: &[&str]) -> Self {
+        let mut process = Command::new("sh")
+            .args(["-c", &format!("{ulimit}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_hearth")])
             .args(args)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let (mut http, mut grpc) = (String::new(), String::new());
+        let mut addresses = HashMap::new();
         let wants = (args[0] != "core", args[0] != "edge");
         for line in BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap) {
-            let address = line.rsplit(' ').next().unwrap().to_owned();
-            if line.starts_with("http listening") {
-                http = address.trim_start_matches("http://").to_owned();
-            } else if line.starts_with("grpc listening") {
-                grpc = address;
+            if let Some((door, address)) = line.split_once(" listening on ") {
+                addresses.insert(door.to_owned(), address.trim_start_matches("http://").to_owned());
             }
-            if (!wants.0 || !http.is_empty()) && (!wants.1 || !grpc.is_empty()) {
+            let has = |door| addresses.contains_key(door);
+            if (!wants.0 || has("http")) && (!wants.1 || has("grpc")) {
                 break;
             }
         }
-        Self { process, http, grpc }
+        let mut of = |door| addresses.remove(door).unwrap_or_default();
+        Self { process, http: of("http"), grpc: of("grpc"), metrics: of("metrics") }
+    }
+
+    /// Sends a signal by name.
+    fn signal(&self, signal: &str) {
+        Command::new("kill").args([signal, &self.process.id().to_string()]).status().unwrap();
     }
 
     /// Sends a signal by name and waits for the end.
     fn end(mut self, signal: &str) -> Option<i32> {
-        Command::new("kill").args([signal, &self.process.id().to_string()]).status().unwrap();
+        self.signal(signal);
         self.process.wait().unwrap().code()
+    }
+
+    /// Waits for the end without holding up the test's own clients.
+    async fn ended(mut self) -> Option<i32> {
+        tokio::task::spawn_blocking(move || self.process.wait().unwrap().code()).await.unwrap()
     }
 }
 
