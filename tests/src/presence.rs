@@ -380,6 +380,7 @@ mod tests {
     use serde_json::json;
     use std::panic::catch_unwind;
 
+    #[allow(clippy::needless_pass_by_value, reason = "`told(json!(…))` reads better")]
     fn told(data: Value) -> Value {
         json!({"type": "presence", "room": "r", "data": data})
     }
