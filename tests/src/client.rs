@@ -6,7 +6,12 @@ use std::{collections::VecDeque, net::SocketAddr};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
-    tungstenite::{self, Message, client::IntoClientRequest, http::Request, protocol::WebSocketConfig},
+    tungstenite::{
+        self, Message,
+        client::IntoClientRequest,
+        http::Request,
+        protocol::{CloseFrame, WebSocketConfig},
+    },
 };
 
 /// Small, so that two thousand clients fit: the default is 128 KiB each.
@@ -24,6 +29,8 @@ pub struct Client {
     pub session: String,
     /// The user, from `welcome`.
     pub user: String,
+    /// Whether presence is heard. Stories about other things are told without it.
+    pub presence: bool,
 }
 
 /// What comes from a socket.
@@ -41,20 +48,36 @@ impl Client {
     /// Connects to a path such as `/ws/general?user=ann` and takes the `welcome`.
     pub async fn connect(http: SocketAddr, target: &str) -> Client {
         let mut client = Self::open(http, target).await;
-        let welcome = client.next().await;
+        client.welcomed().await;
+        client
+    }
+
+    /// Takes the `welcome`, which comes first.
+    async fn welcomed(&mut self) {
+        let welcome = self.next().await;
         assert_eq!(
             (&welcome["type"], &welcome["data"]["event"]),
             (&json!("system"), &json!("welcome")),
             "{welcome}"
         );
-        client.session = welcome["data"]["session"].as_str().expect("a session").to_owned();
-        client.user = welcome["data"]["user"].as_str().expect("a user").to_owned();
-        client
+        self.session = welcome["data"]["session"].as_str().expect("a session").to_owned();
+        self.user = welcome["data"]["user"].as_str().expect("a user").to_owned();
     }
 
     /// Connects, joins the path's room, and gives the data of `joined` too.
     pub async fn enter(http: SocketAddr, target: &str) -> (Client, Value) {
         let mut client = Self::connect(http, target).await;
+        let joined = client.next().await;
+        assert_eq!(joined["data"]["event"], "joined", "{joined}");
+        let data = joined["data"].clone();
+        (client, data)
+    }
+
+    /// Like `enter`, and hears presence from the first frame on: none may come before `joined`.
+    pub async fn attend(http: SocketAddr, target: &str) -> (Client, Value) {
+        let mut client = Self::open(http, target).await;
+        client.presence = true;
+        client.welcomed().await;
         let joined = client.next().await;
         assert_eq!(joined["data"]["event"], "joined", "{joined}");
         let data = joined["data"].clone();
@@ -79,6 +102,7 @@ impl Client {
             shown: VecDeque::new(),
             session: String::new(),
             user: String::new(),
+            presence: false,
         })
     }
 
@@ -114,9 +138,14 @@ impl Client {
                 panic!("{}: nothing came within {PATIENCE:?}\n{}", self.user, self.went_by());
             };
             let incoming = match message {
-                Some(Ok(Message::Text(text))) => Incoming::Frame(
-                    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}")),
-                ),
+                Some(Ok(Message::Text(text))) => {
+                    let frame: Value =
+                        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+                    if frame["type"] == "presence" && !self.presence {
+                        continue;
+                    }
+                    Incoming::Frame(frame)
+                }
                 Some(Ok(Message::Close(Some(close)))) => {
                     Incoming::Closed(close.code.into(), close.reason.to_string())
                 }
@@ -218,6 +247,16 @@ impl Client {
         assert_eq!(answer["type"], "ack", "{answer}");
     }
 
+    /// Sets this session's meta in a room.
+    #[allow(clippy::needless_pass_by_value, reason = "`set_meta(room, json!(…))` reads better")]
+    pub async fn set_meta(&mut self, room: &str, meta: Value) {
+        let command = json!({"type": "presence", "id": "meta", "room": room, "data": {"meta": meta}});
+        assert_eq!(
+            self.ask(command).await,
+            json!({"type": "ack", "id": "meta", "room": room, "data": {"status": "ok"}})
+        );
+    }
+
     /// Publishes `{"n": id}` and gives the seq of the ack.
     pub async fn publish(&mut self, room: &str, id: &str) -> u64 {
         let answer = self.ask(json!({"type": "text", "id": id, "room": room, "data": {"n": id}})).await;
@@ -236,10 +275,19 @@ impl Client {
         }
     }
 
-    /// Closes as a browser does that has done: 1000, and the server's answer awaited.
-    pub async fn close(mut self) {
+    /// Closes as a browser does that has done: no code, and the server's answer awaited.
+    pub async fn close(self) {
+        self.close_with(None).await;
+    }
+
+    /// Closes with a code: 1000 says that it has done, 1001 that its page has gone or is loaded anew.
+    pub async fn close_as(self, code: u16) {
+        self.close_with(Some(CloseFrame { code: code.into(), reason: "".into() })).await;
+    }
+
+    async fn close_with(mut self, close: Option<CloseFrame>) {
         // It may have been closed by the other side already.
-        let _ = self.socket.close(None).await;
+        let _ = self.socket.close(close).await;
         while let Ok(Some(Ok(_))) = timeout(PATIENCE, self.socket.next()).await {}
     }
 

@@ -2,9 +2,11 @@
 use crate::{PATIENCE, within};
 use hearth_proto::v1::{
     Ack, ConnectRequest, ConnectResponse, Event, EventKind, Join, Joined, ListMessagesRequest,
-    ListRoomsRequest, Payload, Position, Publish, PublishRequest, Room, WatchRequest, WatchResponse, Welcome,
-    connect_request::Command, connect_response::Frame, payload::Data, room_service_client::RoomServiceClient,
-    watch_response,
+    ListPresenceRequest, ListRoomsRequest, Payload, Position, PresenceUser, Publish, PublishRequest, Room,
+    TrackEnter, TrackLeave, TrackRequest, TrackResponse, WatchRequest, WatchResponse, Welcome,
+    connect_request::Command, connect_response::Frame, payload::Data,
+    presence_service_client::PresenceServiceClient, room_service_client::RoomServiceClient, track_request,
+    track_response, watch_response,
 };
 use std::{collections::VecDeque, net::SocketAddr};
 use tokio::{sync::mpsc, time::timeout};
@@ -65,6 +67,33 @@ pub async fn sessions(rooms: &mut RoomServiceClient<Channel>, name: &str) -> u64
     room(rooms, name).await.map_or(0, |room| room.sessions)
 }
 
+/// A core's presence.
+pub async fn presence(grpc: SocketAddr) -> PresenceServiceClient<Channel> {
+    PresenceServiceClient::new(channel(grpc).await)
+}
+
+/// All who are online in a room, in order of their names.
+pub async fn online(presence: &mut PresenceServiceClient<Channel>, room: &str) -> Vec<PresenceUser> {
+    let mut online: Vec<PresenceUser> = Vec::new();
+    let mut request = ListPresenceRequest { room: room.to_owned(), ..Default::default() };
+    loop {
+        let asked = presence.list_presence(request.clone());
+        let page = within("an answer to ListPresence", asked).await.unwrap().into_inner();
+        online.extend(page.online);
+        if page.next_page_token.is_empty() {
+            assert!(online.is_sorted_by(|one, next| one.user < next.user), "each once, by name: {online:?}");
+            assert_eq!(page.count, online.len() as u64, "as many as it says: {online:?}");
+            return online;
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+/// Only the names of those who are online in a room.
+pub async fn users(presence: &mut PresenceServiceClient<Channel>, room: &str) -> Vec<String> {
+    online(presence, room).await.into_iter().map(|user| user.user).collect()
+}
+
 /// A request in the name of a user.
 pub fn as_user<T>(user: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
@@ -79,6 +108,8 @@ pub struct Session {
     inbox: VecDeque<ConnectResponse>,
     /// The first frame.
     pub welcome: Welcome,
+    /// Whether presence is heard. Stories about other things are told without it.
+    pub presence: bool,
 }
 
 impl Session {
@@ -88,8 +119,13 @@ impl Session {
         let (commands, stream) = mpsc::channel(COMMANDS);
         let request = as_user(user, ReceiverStream::new(stream));
         let responses = within("an answer to Connect", rooms.connect(request)).await.unwrap().into_inner();
-        let mut session =
-            Session { commands, responses, inbox: VecDeque::new(), welcome: Welcome::default() };
+        let mut session = Session {
+            commands,
+            responses,
+            inbox: VecDeque::new(),
+            welcome: Welcome::default(),
+            presence: false,
+        };
         match session.next().await {
             Frame::Welcome(welcome) => session.welcome = welcome,
             other => panic!("{other:?} instead of welcome"),
@@ -113,9 +149,12 @@ impl Session {
         if let Some(response) = self.inbox.pop_front() {
             return Ok(Some(response));
         }
-        match timeout(PATIENCE, self.responses.message()).await {
-            Ok(outcome) => outcome,
-            Err(_) => panic!("{}: nothing came within {PATIENCE:?}", self.welcome.user),
+        loop {
+            match timeout(PATIENCE, self.responses.message()).await {
+                Ok(Ok(Some(ConnectResponse { frame: Some(Frame::Presence(_)), .. }))) if !self.presence => {}
+                Ok(outcome) => return outcome,
+                Err(_) => panic!("{}: nothing came within {PATIENCE:?}", self.welcome.user),
+            }
         }
     }
 
@@ -163,6 +202,12 @@ impl Session {
             Frame::Event(event) => event,
             other => panic!("{other:?} instead of an event"),
         }
+    }
+
+    /// Ends its side, and awaits the server's.
+    pub async fn finish(mut self) {
+        drop(self.commands);
+        while let Some(_passing) = within("the end of Connect", self.responses.message()).await.unwrap() {}
     }
 }
 
@@ -215,5 +260,80 @@ impl Watch {
             watch_response::Frame::Event(event) => event,
             other => panic!("{other:?} instead of an event"),
         }
+    }
+}
+
+/// One `Track` stream.
+pub struct Track {
+    commands: mpsc::Sender<TrackRequest>,
+    responses: Streaming<TrackResponse>,
+    inbox: VecDeque<TrackResponse>,
+    asked: u64,
+}
+
+impl Track {
+    /// Begins as a user, who keeps nobody online yet.
+    pub async fn start(grpc: SocketAddr, user: &str) -> Track {
+        let mut presence = presence(grpc).await;
+        let (commands, stream) = mpsc::channel(COMMANDS);
+        let request = as_user(user, ReceiverStream::new(stream));
+        let responses = within("an answer to Track", presence.track(request)).await.unwrap().into_inner();
+        Track { commands, responses, inbox: VecDeque::new(), asked: 0 }
+    }
+
+    /// Sends a command and gives its answer: what comes before it stays to be read.
+    pub async fn ask(&mut self, command: track_request::Command) -> track_response::Frame {
+        self.asked += 1;
+        let id = format!("t{}", self.asked);
+        self.send(TrackRequest { id: id.clone(), command: Some(command) }).await;
+        loop {
+            let response = self.read().await;
+            if response.id == id {
+                return response.frame.expect("a response has a frame");
+            }
+            self.inbox.push_back(response);
+        }
+    }
+
+    /// Sends whatever it is.
+    pub async fn send(&self, request: TrackRequest) {
+        within("room to send", self.commands.send(request)).await.expect("the stream is open");
+    }
+
+    /// What comes next.
+    pub async fn next(&mut self) -> TrackResponse {
+        match self.inbox.pop_front() {
+            Some(response) => response,
+            None => self.read().await,
+        }
+    }
+
+    async fn read(&mut self) -> TrackResponse {
+        within("what is tracked", self.responses.message()).await.unwrap().expect("the stream goes on")
+    }
+
+    /// Keeps a user online in a room.
+    pub async fn enter(&mut self, room: &str, user: &str, meta: Option<&str>) {
+        let (room, meta) = (room.to_owned(), meta.map(str::to_owned));
+        let enter = TrackEnter { room: room.clone(), user: user.to_owned(), meta };
+        match self.ask(track_request::Command::Enter(enter)).await {
+            track_response::Frame::Ack(ack) => assert_eq!(ack.room, room),
+            other => panic!("{other:?} instead of an ack"),
+        }
+    }
+
+    /// Keeps a user online in a room no longer.
+    pub async fn leave(&mut self, room: &str, user: &str) {
+        let leave = TrackLeave { room: room.to_owned(), user: user.to_owned() };
+        match self.ask(track_request::Command::Leave(leave)).await {
+            track_response::Frame::Ack(ack) => assert_eq!(ack.room, room),
+            other => panic!("{other:?} instead of an ack"),
+        }
+    }
+
+    /// Ends its side, and awaits the server's.
+    pub async fn finish(mut self) {
+        drop(self.commands);
+        while let Some(_passing) = within("the end of Track", self.responses.message()).await.unwrap() {}
     }
 }

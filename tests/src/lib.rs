@@ -1,6 +1,7 @@
 //! What the end-to-end tests are made of: the real binary as a process ([`process`]), a browser's WebSocket
 //! ([`client`]), the same by hand for what no library would send ([`raw`]), plain HTTP ([`http`]), a service's gRPC
-//! ([`grpc`]), a network that breaks on demand ([`proxy`]), and an eye for order ([`observer`]).
+//! ([`grpc`]), a network that breaks on demand ([`proxy`]), an eye for order ([`observer`]), and one for who is there
+//! ([`presence`]).
 //!
 //! A test that waits, waits for an event, and for no longer than [`PATIENCE`]. What goes wrong panics with what was seen:
 //! that is what a test is for, so `unwrap` is welcome here.
@@ -10,6 +11,7 @@ pub mod client;
 pub mod grpc;
 pub mod http;
 pub mod observer;
+pub mod presence;
 pub mod process;
 pub mod proxy;
 pub mod raw;
@@ -25,6 +27,23 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How many files a test process opens at most: two thousand sockets and what goes with them.
 const FILES: u64 = 20_000;
+
+/// Dice that fall alike in every run, so that what went wrong can be looked at again.
+pub struct Dice(u64);
+
+impl Dice {
+    /// Dice with a history of their own.
+    pub fn new(seed: u64) -> Dice {
+        Dice(seed)
+    }
+
+    /// A number from 0 up to, and without, `sides`.
+    pub fn roll(&mut self, sides: usize) -> usize {
+        // Knuth's MMIX; its upper bits are the better ones.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % sides
+    }
+}
 
 static HEAVY: Mutex<()> = Mutex::const_new(());
 

@@ -1,5 +1,5 @@
 //! The real grpcurl, knowing nothing but the address: it finds the services by reflection and takes part in a room.
-use hearth_tests::{client::Client, process::Hearth, within};
+use hearth_tests::{client::Client, presence::Watcher, process::Hearth, within};
 use serde_json::{Value, json};
 use std::{
     env,
@@ -67,8 +67,20 @@ impl Typing {
         writeln!(stdin, "{line}").and_then(|()| stdin.flush()).unwrap();
     }
 
+    /// The next answer that is not presence.
     async fn next(&mut self) -> Value {
-        within("an answer from grpcurl", self.answers.recv()).await.expect("grpcurl goes on")
+        self.find(|answer| answer.get("presence").is_none()).await
+    }
+
+    /// The first answer that is wanted; what comes before it is dropped.
+    async fn find(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let answer =
+                within("an answer from grpcurl", self.answers.recv()).await.expect("grpcurl goes on");
+            if wanted(&answer) {
+                return answer;
+            }
+        }
     }
 
     /// Ctrl-D.
@@ -120,11 +132,20 @@ async fn grpcurl_lists_and_describes() {
     let grpc = hearth.grpc().to_string();
     let listed = run(&["-plaintext", &grpc, "list"]);
     let services: Vec<&str> = listed.lines().collect();
-    for service in ["hearth.v1.RoomService", "hearth.v1.LinkService", "grpc.health.v1.Health"] {
+    for service in [
+        "hearth.v1.RoomService",
+        "hearth.v1.PresenceService",
+        "hearth.v1.LinkService",
+        "grpc.health.v1.Health",
+    ] {
         assert!(services.contains(&service), "{service} is missing from {services:?}");
     }
     let methods = run(&["-plaintext", &grpc, "list", "hearth.v1.RoomService"]);
     for method in ["Connect", "ListMessages", "ListRooms", "Publish", "Watch"] {
+        assert!(methods.lines().any(|line| line.ends_with(&format!(".{method}"))), "{method}: {methods}");
+    }
+    let methods = run(&["-plaintext", &grpc, "list", "hearth.v1.PresenceService"]);
+    for method in ["ListPresence", "Track", "WatchPresence"] {
         assert!(methods.lines().any(|line| line.ends_with(&format!(".{method}"))), "{method}: {methods}");
     }
     let described = run(&["-plaintext", &grpc, "describe", "hearth.v1.PublishRequest"]);
@@ -151,4 +172,68 @@ async fn grpcurl_publishes_and_reads() {
     let output =
         Command::new(grpcurl()).args(["-plaintext", &closed.grpc().to_string(), "list"]).output().unwrap();
     assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// Somebody at a terminal keeps a user online for as long as standard input stays open; a browser sees it, and what the
+/// terminal lists is what the browser believes. Ctrl-D, and the user is gone at once.
+#[tokio::test]
+async fn somebody_with_grpcurl_keeps_a_user_online() {
+    let hearth = Hearth::serve(&[]).await;
+    let grpc = hearth.grpc().to_string();
+    let mut ann = Watcher::enter(hearth.http(), "general", "ann").await;
+    ann.client().set_meta("general", json!({"status": "away"})).await;
+    ann.until("her own meta", |view| view.online()["ann"] == json!({"status": "away"})).await;
+    let mut terminal = Typing::start(hearth.grpc(), "svc", "hearth.v1.PresenceService/Track");
+    terminal
+        .type_in(r#"{"id":"1","enter":{"room":"general","user":"robot","meta":"{\"status\":\"busy\"}"}}"#);
+    ann.until_online(&["ann", "robot"]).await;
+    assert_eq!(ann.view.online()["robot"], json!({"status": "busy"}));
+    // The ack and the state may come either way.
+    let (mut acknowledged, mut told) = (false, None);
+    while !acknowledged || told.is_none() {
+        let answer = terminal.find(|_| true).await;
+        if answer["id"] == "1" {
+            assert_eq!(answer["ack"]["room"], "general", "{answer}");
+            acknowledged = true;
+        } else {
+            told = Some(answer["presence"]["state"]["online"].clone());
+        }
+    }
+    let names = |online: &Value| {
+        let mut names: Vec<String> = online
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| format!("{} {}", entry["user"].as_str().unwrap(), entry["meta"].as_str().unwrap()))
+            .collect();
+        names.sort_unstable();
+        names
+    };
+    let expected = [r#"ann {"status":"away"}"#, r#"robot {"status":"busy"}"#];
+    assert_eq!(names(&told.unwrap()), expected);
+
+    let list = || -> Value {
+        let data = r#"{"room":"general"}"#;
+        let method = "hearth.v1.PresenceService/ListPresence";
+        serde_json::from_str(&run(&["-plaintext", "-d", data, &grpc, method])).unwrap()
+    };
+    let listed = list();
+    assert_eq!(
+        (names(&listed["online"]), &listed["count"]),
+        (expected.map(str::to_owned).to_vec(), &json!("2"))
+    );
+    for entry in listed["online"].as_array().unwrap() {
+        let meta: Value = serde_json::from_str(entry["meta"].as_str().unwrap()).unwrap();
+        assert_eq!(meta, ann.view.online()[entry["user"].as_str().unwrap()], "as the browser believes");
+        assert_eq!(entry["sessions"], 1, "{entry}");
+        assert!(entry["since"].is_string(), "{entry}");
+    }
+    terminal.type_in(r#"{"id":"2","heartbeat":{}}"#);
+    assert!(terminal.find(|answer| answer["id"] == "2").await["ack"].is_object());
+    ann.mark(hearth.http()).await;
+    assert_eq!(ann.view.users(), ["ann", "robot"], "while its stream lives");
+    terminal.end().await;
+    ann.until_online(&["ann"]).await;
+    assert_eq!(ann.view.told("robot"), ["join", "leave"]);
+    assert_eq!(names(&list()["online"]), [r#"ann {"status":"away"}"#]);
 }
