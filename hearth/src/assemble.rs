@@ -195,6 +195,9 @@ fn core_config(limits: &Limits, core: &CoreSettings, drain_timeout: Duration) ->
         max_message_bytes: limits.max_message_bytes,
         session_queue_bytes: limits.session_queue_bytes,
         max_rooms_per_session: limits.max_rooms_per_session.get(),
+        presence_timeout: core.presence_timeout,
+        presence_max: core.presence_max,
+        max_meta_bytes: core.max_meta_bytes,
         drain_timeout,
         reflection: core.reflection,
     }

@@ -106,6 +106,8 @@ pub struct Place {
     pub recovered: Option<bool>,
     /// How many events are missing to the top.
     pub replayed: u64,
+    /// The number of the telling of presence that knows of the session.
+    pub presence: u64,
 }
 
 /// One thing in a subscriber's queue.

@@ -90,12 +90,15 @@ impl Presences {
         Arc::new(Origin { node: self.node.clone(), edge: edge.into(), stream })
     }
 
-    /// Sessions are online in a room.
-    pub fn enter(&self, room: &RoomName, entering: impl IntoIterator<Item = Entering>) {
+    /// Sessions are online in a room. The number of the telling that will know of them.
+    pub fn enter(&self, room: &RoomName, entering: impl IntoIterator<Item = Entering>) -> u64 {
         let now = Now::read();
-        self.turn(room, now.instant, true, |here| {
-            entering.into_iter().for_each(|entering| here.presence.enter(now.instant, now.micros, entering));
+        let told = self.turn(room, now.instant, true, |here| {
+            let told =
+                entering.into_iter().map(|entering| here.presence.enter(now.instant, now.micros, entering));
+            told.last().unwrap_or(0)
         });
+        told.unwrap_or(0)
     }
 
     /// A session sets its meta. False if it is not in the room.

@@ -36,6 +36,8 @@ pub struct JoinRequest {
     pub since: Option<Position>,
     /// Without `since`: how many of the newest events to replay.
     pub history: usize,
+    /// The number of the telling of presence that knows of the session.
+    pub presence: u64,
 }
 
 /// Where a replay starts.
@@ -55,12 +57,13 @@ struct Turn {
 impl Hub {
     /// Puts a session into a room: `joined` is in its queue when this returns.
     pub async fn join(&self, request: JoinRequest) -> Result<(), Error> {
-        let JoinRequest { outbox, to, room, since, history } = request;
+        let JoinRequest { outbox, to, room, since, history, presence } = request;
         let start = since.map_or(Start::Newest(history), Start::Since);
         let _entered = self.enter(&room).await?;
         self.take_turn(&room, start, |members, turn| {
             self.metrics.joined(turn.place.recovered);
-            outbox.push(Delivery::Joined(to.clone(), turn.place, turn.page));
+            let place = Place { presence, ..turn.place };
+            outbox.push(Delivery::Joined(to.clone(), place, turn.page));
             add(members, &outbox, 1);
         })
         .await
@@ -205,8 +208,13 @@ fn splice<E: Carries>(
     last_try: bool,
 ) -> Option<Turn> {
     let top = feed.position().clone();
-    let place =
-        |recovered, replayed| Place { room: room.clone(), position: top.clone(), recovered, replayed };
+    let place = |recovered, replayed| Place {
+        room: room.clone(),
+        position: top.clone(),
+        recovered,
+        replayed,
+        presence: 0,
+    };
     let nothing = ReplayPage { after: top.seq, events: Vec::new(), live: true };
     let Some(read) = read else { return Some(Turn { place: place(None, 0), page: nothing }) };
     let from = match start {

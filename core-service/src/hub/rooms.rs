@@ -114,8 +114,13 @@ impl Rooms {
     pub(super) fn still_joined(&self, outbox: &Outbox, to: &To, name: &RoomName) -> bool {
         let shard = self.turn(name);
         let Some(feed) = shard.get(name).and_then(|room| room.feed.as_ref()) else { return false };
-        let place =
-            Place { room: name.clone(), position: feed.position().clone(), recovered: None, replayed: 0 };
+        let place = Place {
+            room: name.clone(),
+            position: feed.position().clone(),
+            recovered: None,
+            replayed: 0,
+            presence: 0,
+        };
         outbox.push(Delivery::StillJoined(to.clone(), place));
         true
     }
@@ -194,6 +199,7 @@ impl Room {
                 position: position.clone(),
                 recovered: Some(false),
                 replayed: 0,
+                presence: 0,
             };
             let page = ReplayPage { after: position.seq, events: Vec::new(), live: true };
             member.outbox.push(Delivery::Resumed(To::default(), place, page));

@@ -98,7 +98,7 @@ impl Change {
 pub enum Told {
     /// All who are online.
     State(Vec<Online>),
-    /// What has changed since.
+    /// What has changed since; nothing, where all that happened came to nothing.
     Diff(Vec<Change>),
     /// How many are online: who is not told any more.
     Count(usize),
@@ -161,8 +161,8 @@ struct Meta {
 }
 
 impl Presence {
-    /// A session is online.
-    pub fn enter(&mut self, now: Instant, micros: u64, entering: Entering) {
+    /// A session is online. The number of the telling that will know of it.
+    pub fn enter(&mut self, now: Instant, micros: u64, entering: Entering) -> u64 {
         let Entering { user: name, session, origin, meta } = entering;
         self.sets += 1;
         let meta = meta.map(|json| Meta { set: self.sets, json });
@@ -187,6 +187,7 @@ impl Presence {
             }
         }
         self.note(now, &name);
+        self.n + 1
     }
 
     /// A session sets its meta. False if it is not here.
@@ -222,7 +223,7 @@ impl Presence {
         let Some(entry) = user.take(session, origin) else { return };
         self.sessions -= 1;
         if let Some(meta) = entry.meta
-            && user.ghost.as_ref().is_none_or(|ghost| ghost.set < meta.set)
+            && user.entries.iter().all(|entry| entry.meta.is_none())
         {
             user.ghost = Some(meta);
         }
@@ -306,13 +307,12 @@ impl Presence {
                 self.count_now(now)
             }
             Mode::Named => {
-                let changes: Vec<Change> = std::mem::take(&mut self.changed)
-                    .into_iter()
-                    .filter_map(|name| self.change(&name))
-                    .collect();
-                if changes.is_empty() {
+                let changed = std::mem::take(&mut self.changed);
+                if changed.is_empty() {
                     return None;
                 }
+                // Told even where nothing has changed after all: somebody may wait for this number.
+                let changes = changed.into_iter().filter_map(|name| self.change(&name)).collect();
                 self.quiet_until = Some(now + COALESCE);
                 Told::Diff(changes)
             }

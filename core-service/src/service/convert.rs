@@ -283,14 +283,24 @@ pub(super) fn core_frame(delivery: &Delivery, identity: &Identity) -> v1::CoreFr
     let (to, frame) = match delivery {
         Delivery::Event(shared) => return room_event(shared.event()),
         Delivery::Joined(to, place, replay) => {
-            let joined =
-                v1::LinkJoined { joined: Some(joined(place)), page: Some(page(&place.room, replay)) };
+            let joined = v1::LinkJoined {
+                joined: Some(joined(place)),
+                page: Some(page(&place.room, replay)),
+                presence: place.presence,
+            };
             (to, Frame::Joined(joined))
         }
         Delivery::StillJoined(to, place) => {
             let nothing =
                 v1::Page { room: place.room.as_str().to_owned(), live: true, ..v1::Page::default() };
-            (to, Frame::Joined(v1::LinkJoined { joined: Some(joined(place)), page: Some(nothing) }))
+            (
+                to,
+                Frame::Joined(v1::LinkJoined {
+                    joined: Some(joined(place)),
+                    page: Some(nothing),
+                    presence: 0,
+                }),
+            )
         }
         Delivery::Page(to, room, replay) => (to, Frame::Page(page(room, replay))),
         Delivery::Resumed(to, place, replay) => {

@@ -183,8 +183,14 @@ impl RoomService for Rooms {
         let ended = shared.streams.adopt(&outbox, std::future::pending());
         let (since, history) =
             (convert::since(since), history.min(shared.config.history_size as u32) as usize);
-        let join =
-            JoinRequest { outbox: outbox.clone(), to: To::default(), room: room.clone(), since, history };
+        let join = JoinRequest {
+            outbox: outbox.clone(),
+            to: To::default(),
+            room: room.clone(),
+            since,
+            history,
+            presence: 0,
+        };
         shared.hub.join(join).await.map_err(|error| status::status(&error))?;
         let membership = Membership { shared: shared.clone(), outbox: outbox.clone(), room };
         let frames = async_stream::stream! {

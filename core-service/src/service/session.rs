@@ -135,6 +135,10 @@ impl Sessions {
     /// A session is out of a room: of its events, of its presence, of its typing.
     fn leave(&mut self, room: &RoomName, (id, user): (&Arc<str>, &UserName), gone: Gone) {
         self.hub.leave(&self.outbox, room);
+        self.leave_presence(room, (id, user), gone);
+    }
+
+    fn leave_presence(&mut self, room: &RoomName, (id, user): (&Arc<str>, &UserName), gone: Gone) {
         self.hub.stop_typing(room, id);
         self.hub.presence().leave(room, user, id, &self.origin, gone);
         if let Some(seats) = self.seats.get_mut(room) {
@@ -259,12 +263,27 @@ impl Sessions {
                 }
                 let since = convert::since(join.since);
                 let history = join.history.min(self.config.history_size as u32) as usize;
-                let (outbox, to) = (self.outbox.clone(), to.clone());
-                self.hub.join(JoinRequest { outbox, to, room: room.clone(), since, history }).await?;
+                // Noted before the join, so that a stream that ends meanwhile leaves nothing behind.
                 session.rooms.insert(room.clone());
                 *self.seats.entry(room.clone()).or_default() += 1;
-                let (user, id, origin) = (session.user.clone(), session.id.clone(), self.origin.clone());
-                self.hub.presence().enter(room, [Entering { user, session: id, origin, meta: None }]);
+                let (user, id) = (session.user.clone(), session.id.clone());
+                let entering = Entering {
+                    user: user.clone(),
+                    session: id.clone(),
+                    origin: self.origin.clone(),
+                    meta: None,
+                };
+                let presence = self.hub.presence().enter(room, [entering]);
+                let (outbox, to) = (self.outbox.clone(), to.clone());
+                let request =
+                    JoinRequest { outbox, to: to.clone(), room: room.clone(), since, history, presence };
+                if let Err(error) = self.hub.join(request).await {
+                    if let Some(session) = self.open.get_mut(&to.session) {
+                        session.rooms.remove(room);
+                    }
+                    self.leave_presence(room, (&id, &user), Gone::Left);
+                    return Err(error);
+                }
                 // An edge asks for its rooms by itself.
                 if self.door == Door::Service && join.presence != Some(false) {
                     self.hub.presence().watch(room, &self.outbox);

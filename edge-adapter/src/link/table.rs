@@ -150,7 +150,7 @@ impl Table {
             Request::Presence { session, id, room, meta } => {
                 self.ask(now, session, What::Presence { id, room, meta });
             }
-            Request::ShowPresence { session, room } => self.wants_presence(session, room),
+            Request::ShowPresence { session, room } => self.wants_presence(session, room, 0),
             Request::Leave { session, id, room } => self.ask(now, session, What::Leave { id, room }),
             Request::Publish { session, id: None, room, kind, payload } if kind.is_ephemeral() => {
                 self.whisper(session, &room, kind, &payload);

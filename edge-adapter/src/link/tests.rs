@@ -209,7 +209,7 @@ fn live(seq: u64) -> (u64, u64, FromCore) {
 fn joined(seq: u64) -> FromCore {
     let joined = v1::Joined { room: "r".into(), position: Some(at("e1", seq)), ..v1::Joined::default() };
     let page = v1::Page { room: "r".into(), events: Vec::new(), live: true };
-    FromCore::Joined(v1::LinkJoined { joined: Some(joined), page: Some(page) })
+    FromCore::Joined(v1::LinkJoined { joined: Some(joined), page: Some(page), presence: 0 })
 }
 
 fn resumed(epoch: &str, seq: u64, recovered: bool, events: Vec<v1::Event>) -> FromCore {

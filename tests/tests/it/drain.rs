@@ -162,6 +162,8 @@ async fn a_second_signal_ends_it_at_once() {
     hearth.terminate();
     // The drain is on, and this client does not answer the close.
     assert_eq!(stuck.closed().await.0, 1001);
+    // Sooner it would be taken for the first one's echo.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     let start = Instant::now();
     hearth.terminate();
     hearth.ended().await;

@@ -415,6 +415,7 @@ async fn a_vanished_client_is_told_gone_once() {
     // It answers no ping, and its socket stays open.
     let silent = Raw::connect(door, &target("room", "silent")).await;
     ben.until_online(&["away", "ben", "reset", "silent"]).await;
+    service.until_online(&["away", "ben", "reset", "silent"]).await;
     reset.cut();
     away.close_as(1001).await;
     tokio::join!(ben.until_online(&["ben"]), service.until_online(&["ben"]));
@@ -539,6 +540,7 @@ async fn a_big_room_tells_its_number() {
     }
     let mut clients = within("the crowd", crowd).await.unwrap();
     let mut late = Watcher::enter(door, "room", "late").await;
+    late.until("itself among them", |view| view.count() == Some(total + 1)).await;
     assert_eq!(
         (late.view.count(), late.view.times("state")),
         (Some(total + 1), 0),

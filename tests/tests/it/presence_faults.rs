@@ -13,6 +13,7 @@ use std::{
     net::SocketAddr,
     time::{Duration, Instant},
 };
+use futures_util::future::join_all;
 use tokio::task::JoinSet;
 
 /// How much later than the timeout a leave may be told where a process has died, on a busy machine.
@@ -20,15 +21,13 @@ const LATE: Duration = Duration::from_secs(6);
 
 /// These users join the room at that door, all at once, without looking at who else is there.
 async fn crowd(http: SocketAddr, users: impl IntoIterator<Item = String>) -> Vec<Client> {
-    let mut joining = JoinSet::new();
-    for user in users {
-        joining.spawn(async move {
-            let mut client = Client::connect(http, &format!("/ws?user={user}")).await;
-            client.join("room", json!({"presence": false})).await;
-            client
-        });
-    }
-    within("the crowd", joining.join_all()).await
+    let join = async move |user| {
+        let mut client = Client::connect(http, &format!("/ws?user={user}")).await;
+        client.join("room", json!({"presence": false})).await;
+        client
+    };
+    // In the order of their names.
+    within("the crowd", join_all(users.into_iter().map(join))).await
 }
 
 fn named(name: &str, count: usize) -> impl Iterator<Item = String> + use<'_> {

@@ -125,7 +125,12 @@ impl Table {
         }
     }
 
-    fn joined(&mut self, key: SessionKey, request: u64, v1::LinkJoined { joined, page }: v1::LinkJoined) {
+    fn joined(
+        &mut self,
+        key: SessionKey,
+        request: u64,
+        v1::LinkJoined { joined, page, presence: known_at }: v1::LinkJoined,
+    ) {
         let asked = self.answered(key, request);
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let Some(v1::Joined { room: name, position, recovered, replayed }) = joined else { return };
@@ -157,7 +162,7 @@ impl Table {
         if !room.has_live() {
             room.position = position.clone();
         }
-        room.put(key, Member { live: page.live, echo, presence, meta, pull: None });
+        room.put(key, Member { live: page.live, echo, presence, known_at, meta, pull: None });
         if new {
             session.rooms.push(id);
         }
@@ -179,7 +184,7 @@ impl Table {
         };
         self.out.post(key, post);
         if live && presence {
-            self.wants_presence(key, id);
+            self.wants_presence(key, id, known_at);
         }
     }
 
@@ -199,10 +204,11 @@ impl Table {
             room.set_live(key);
         }
         let events = convert::events(page.events, &room.name);
-        let wants = page.live && room.members.get(&key).is_some_and(|member| member.presence);
+        let wants = room.members.get(&key).filter(|member| page.live && member.presence);
+        let known_at = wants.map(|member| member.known_at);
         self.out.post(key, Post::Page { session: key, room: id, events, live: page.live });
-        if wants {
-            self.wants_presence(key, id);
+        if let Some(known_at) = known_at {
+            self.wants_presence(key, id, known_at);
         }
     }
 
@@ -417,7 +423,7 @@ impl Table {
 /// Behind which event an answer lets a session into the room's feed; none if it does not yet, or is not the session's.
 fn seam<'a>(frame: &'a CoreFrame, member: Option<&'a Member>) -> Option<(Option<&'a str>, u64)> {
     match frame.frame.as_ref()? {
-        Frame::Joined(v1::LinkJoined { joined, page }) if page.as_ref().is_some_and(|page| page.live) => {
+        Frame::Joined(v1::LinkJoined { joined, page, .. }) if page.as_ref().is_some_and(|page| page.live) => {
             let position = joined.as_ref()?.position.as_ref()?;
             Some((Some(&position.epoch), position.seq))
         }

@@ -1,7 +1,7 @@
 //! Who is online in the rooms of this edge, as its core tells: kept here once for all sessions, so that a session that comes is
 //! shown a state without asking the core, and a new core's word is compared with what has been shown.
 //!
-//! A session is shown a state when its own user is in it. Another core knows those users only who have come back to it:
+//! A session is shown a state that knows of it. Another core knows those users only who have come back to it:
 //! for the presence timeout, nobody is shown as gone, and no smaller number is shown, because the new one has not heard of them yet.
 use super::{Instant, RoomId, SessionKey, Table, convert, v1};
 use crate::{
@@ -18,8 +18,8 @@ pub struct Watched {
     known: Known,
     /// Until the new core has had its time, at least so many are shown.
     floor: Option<u64>,
-    /// Sessions that wait to be shown something.
-    awaiting: Vec<SessionKey>,
+    /// Sessions that wait to be shown something, and the number of the telling that knows of them.
+    awaiting: Vec<(SessionKey, u64)>,
     /// The state as it was made last, for all who come before it changes.
     state: Option<Arc<SharedPresence>>,
 }
@@ -106,12 +106,11 @@ impl Watched {
         }
     }
 
-    /// What a session of this user can be shown now.
-    fn for_user(&mut self, room: &Arc<str>, user: &str) -> Option<Arc<SharedPresence>> {
+    /// What a session can be shown now that the telling of this number knows of.
+    fn since(&mut self, room: &Arc<str>, n: u64) -> Option<Arc<SharedPresence>> {
         match &self.known {
-            Known::Nothing => None,
-            Known::Named(known) if self.floor.is_none() && !known.contains_key(user) => None,
-            Known::Named(_) | Known::Counted(_) => self.whole(room),
+            Known::Named(_) if self.floor.is_none() && self.n < n => None,
+            Known::Nothing | Known::Named(_) | Known::Counted(_) => self.whole(room),
         }
     }
 
@@ -205,8 +204,8 @@ impl Table {
         self.show(id);
     }
 
-    /// A session is in a room and wants to know who is online there.
-    pub(super) fn wants_presence(&mut self, key: SessionKey, id: RoomId) {
+    /// A session is in a room and wants to know who is online there. The telling of number `n` knows of it.
+    pub(super) fn wants_presence(&mut self, key: SessionKey, id: RoomId, n: u64) {
         let attached = self.is_attached();
         let Some(room) = self.rooms.get_mut(id) else { return };
         let watched = room.watched.get_or_insert_with(|| {
@@ -215,7 +214,7 @@ impl Table {
             }
             Box::default()
         });
-        watched.awaiting.push(key);
+        watched.awaiting.push((key, n));
         self.show(id);
     }
 
@@ -225,6 +224,8 @@ impl Table {
             let Some(watched) = room.watched.as_deref_mut() else { continue };
             if other_core {
                 watched.begin_hold();
+                // It counts anew.
+                watched.awaiting.iter_mut().for_each(|(_, n)| *n = 0);
             }
             self.out.frames.push_back(convert::watch(&room.name));
         }
@@ -270,17 +271,14 @@ impl Table {
     fn show(&mut self, id: RoomId) {
         let Some(room) = self.rooms.get_mut(id) else { return };
         let Some(watched) = room.watched.as_deref_mut() else { return };
-        for key in mem::take(&mut watched.awaiting) {
+        for (key, n) in mem::take(&mut watched.awaiting) {
             // Who has left, or is on the way in again, is not shown anything; the latter waits anew then.
             if room.members.get(&key).is_none_or(|member| !member.live) {
                 continue;
             }
-            let Some(user) = self.sessions.get(&key).and_then(|session| session.user.as_deref()) else {
-                continue;
-            };
-            match watched.for_user(&room.name, user) {
+            match watched.since(&room.name, n) {
                 Some(shared) => self.out.post(key, Post::ShowPresence { session: key, room: id, shared }),
-                None => watched.awaiting.push(key),
+                None => watched.awaiting.push((key, n)),
             }
         }
     }

@@ -62,7 +62,9 @@ impl Table {
             room.feed = Feed::Resuming(self.last_number);
             let mut metas = Vec::new();
             let mut bytes = 0;
-            for (session, member) in &room.members {
+            for (session, member) in &mut room.members {
+                // Another core counts anew.
+                member.known_at = 0;
                 let Some(meta) = &member.meta else { continue };
                 bytes += meta.len();
                 metas.push(v1::SessionMeta { session: session.number(), meta: meta.as_ref().to_owned() });

@@ -17,6 +17,8 @@ pub struct Member {
     pub echo: bool,
     /// It is shown who is online.
     pub presence: bool,
+    /// What is told of the room's presence knows of it from this number on.
+    pub known_at: u64,
     /// What it has set, to be told to the next core.
     pub meta: Option<Arc<str>>,
     /// The page that it waits for.

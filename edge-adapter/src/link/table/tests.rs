@@ -135,7 +135,7 @@ fn page(seqs: &[u64], live: bool) -> v1::Page {
 
 fn joined(seq: u64, seqs: &[u64], live: bool) -> FromCore {
     let joined = v1::Joined { room: "r".into(), position: Some(at("e1", seq)), ..v1::Joined::default() };
-    FromCore::Joined(v1::LinkJoined { joined: Some(joined), page: Some(page(seqs, live)) })
+    FromCore::Joined(v1::LinkJoined { joined: Some(joined), page: Some(page(seqs, live)), presence: 0 })
 }
 
 fn resumed(epoch: &str, seq: u64, recovered: bool, page: v1::Page) -> FromCore {
@@ -393,7 +393,7 @@ fn a_hole_that_history_cannot_fill_is_told_to_all() {
     story.core(
         None,
         0,
-        FromCore::Joined(v1::LinkJoined { joined: Some(place), page: Some(page(&[], true)) }),
+        FromCore::Joined(v1::LinkJoined { joined: Some(place), page: Some(page(&[], true)), presence: 0 }),
     );
     story.core(None, 0, live(10));
     assert_eq!(story.told(0), ["reset e1/9", "event 10"]);

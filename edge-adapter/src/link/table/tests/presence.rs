@@ -4,6 +4,11 @@ use super::*;
 impl Story {
     /// A session that is live in the room and wants to know who is online. What it was told of that is left.
     fn attends(&mut self, key: SessionKey, user: &str) {
+        self.attends_from(key, user, 0);
+    }
+
+    /// The same; what is told knows of it from this number on.
+    fn attends_from(&mut self, key: SessionKey, user: &str, presence: u64) {
         self.ask(Request::Open { session: key, id: id_of(key), dev_user: None });
         self.core(Some(key), 0, FromCore::Opened(v1::Opened { user: user.into() }));
         let (id, room) = (Some("j".into()), "r".into());
@@ -16,7 +21,9 @@ impl Story {
             echo: true,
             presence: true,
         });
-        self.core(Some(key), self.table.last_number, joined(3, &[], true));
+        let FromCore::Joined(answer) = joined(3, &[], true) else { unreachable!() };
+        let answer = v1::LinkJoined { presence, ..answer };
+        self.core(Some(key), self.table.last_number, FromCore::Joined(answer));
     }
 
     /// The core is lost and another, or the same, is there; nothing was missed.
@@ -68,15 +75,15 @@ fn diff(online: &[&str], gone: &[&str]) -> v1::room_presence::Said {
 use v1::room_presence::Said::Count;
 
 #[test]
-fn the_core_is_asked_once_and_a_session_is_shown_a_state_with_its_own_user() {
+fn the_core_is_asked_once_and_a_session_is_shown_a_state_that_knows_of_it() {
     let mut story = Story::attached();
     story.attends(ann(), "ann");
     assert_eq!(story.watches(), 1);
     assert_eq!(story.shown(), Vec::<String>::new());
     story.said(1, state(&["ann", "eve"]));
     assert_eq!(story.shown(), ["0/0.1: state ann{}×1 eve{}×1"]);
-    // The second one's user is not known yet: the state comes with the news of it.
-    story.attends(bob(), "bob");
+    // The second one is not known of yet: the state comes with the news of it.
+    story.attends_from(bob(), "bob", 2);
     assert_eq!((story.watches(), story.shown()), (0, vec![]));
     story.said(2, diff(&["bob"], &["eve"]));
     assert_eq!(
