@@ -32,8 +32,9 @@ async function freePort() {
 }
 
 export class Hearth {
-  static async start() {
+  static async start(flags = []) {
     const hearth = new Hearth();
+    hearth.flags = flags;
     hearth.http = await freePort();
     hearth.grpc = await freePort();
     hearth.url = `http://127.0.0.1:${hearth.http}`;
@@ -44,9 +45,8 @@ export class Hearth {
   async run() {
     const path = binary();
     const address = (port) => `127.0.0.1:${port}`;
-    const child = spawn(path, ['serve', '--http', address(this.http), '--grpc', address(this.grpc)], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
+    const where = ['--http', address(this.http), '--grpc', address(this.grpc)];
+    const child = spawn(path, ['serve', ...where, ...this.flags], { stdio: ['ignore', 'pipe', 'pipe'] });
     let output = '';
     for (const stream of [child.stdout, child.stderr])
       stream.on('data', (chunk) => {

@@ -12,7 +12,7 @@ const FLAGS = [
   '--disable-component-update',
   '--disable-sync',
 ];
-const PATIENCE_MS = 15_000;
+export const PATIENCE_MS = 15_000;
 
 export async function launch() {
   if (!existsSync(CHROMIUM)) throw new Error(`no Chromium at ${CHROMIUM}: install it, or set CHROMIUM`);
@@ -103,6 +103,31 @@ export class Playground {
         stale: node.classList.contains('stale'),
       })),
     );
+  }
+
+  // Waits until the list of people is headed by this, as '2 people online'.
+  online(words) {
+    return this.page.locator('#people-title', { hasText: new RegExp(`^${words}$`) }).waitFor();
+  }
+  person(user) {
+    return this.page.locator(`.person[data-user="${user}"]`);
+  }
+  // Waits until the list says this of someone, as 'Annie · away'.
+  shows(user, words) {
+    return this.person(user).locator('.says', { hasText: words }).waitFor();
+  }
+  gone(user) {
+    return this.person(user).waitFor({ state: 'detached' });
+  }
+  // Who is listed, top to bottom.
+  people() {
+    return this.page.locator('.person').evaluateAll((nodes) => nodes.map((node) => node.dataset.user));
+  }
+  typing(words) {
+    return this.page.locator('#typing', { hasText: words }).waitFor();
+  }
+  nobodyTypes(options = {}) {
+    return this.page.locator('#typing:empty').waitFor({ state: 'attached', ...options });
   }
 
   // The frames on the wire panel, as data.

@@ -154,6 +154,126 @@ test('a server that starts anew: the page comes back by itself, says that histor
   }
 });
 
+// Presence has its own servers: its stories need times and limits that a story can wait for.
+async function withHearth(flags, story) {
+  const hearth = await Hearth.start(flags);
+  try {
+    await story((user, options = {}) =>
+      Playground.open(browser, hearth.url, { query: `?user=${user}&room=general`, ...options }),
+    );
+  } finally {
+    await hearth.kill();
+  }
+}
+
+test('two people see each other come, type, change and go', () =>
+  withHearth(['--presence-timeout', '1s'], async (open) => {
+    const alice = await open('alice');
+    await alice.joined();
+    await alice.online('1 person online');
+    const bob = await open('bob');
+    await bob.joined();
+    await Promise.all([alice.online('2 people online'), bob.online('2 people online')]);
+    assert.deepEqual(await alice.people(), ['alice', 'bob']);
+    assert.deepEqual(await bob.people(), ['bob', 'alice']);
+
+    await bob.page.locator('#text').pressSequentially('I am wri');
+    await alice.typing(/^bob is typing…$/);
+    await bob.page.locator('#text').fill('');
+    await alice.nobodyTypes();
+    await bob.page.locator('#text').pressSequentially('Good evening');
+    await alice.typing(/^bob is typing…$/);
+    await bob.page.keyboard.press('Enter');
+    await alice.sees('Good evening');
+    await alice.nobodyTypes();
+    assert.equal(await bob.page.locator('#typing').innerText(), '', 'nobody sees oneself type');
+
+    await bob.page.locator('#meta-status').selectOption('busy');
+    await Promise.all([alice.shows('bob', 'busy'), bob.shows('bob', 'busy')]);
+    await bob.page.locator('#meta-name').fill('Bob <b>of the hearth</b>');
+    await bob.page.locator('#meta-name').press('Enter');
+    await alice.shows('bob', 'Bob <b>of the hearth</b> · busy');
+    const frames = await bob.frames();
+    const set = frames.find((frame) => frame.dir === 'out' && frame.type === 'presence');
+    const ack = frames.find((frame) => frame.type === 'ack' && frame.id === set.id);
+    assert.deepEqual(ack.data, { status: 'ok' });
+    assert.equal(await bob.page.locator('#hint').innerText(), '', 'nothing was refused');
+
+    await bob.page.locator('#wave').click();
+    await alice.page.locator('.float', { hasText: 'bob' }).waitFor();
+
+    await bob.cutOrRestore();
+    await bob.phase('cut');
+    await bob.page.locator('#people.stale').waitFor();
+    await alice.gone('bob'); // Vanished, and not back within the timeout.
+    await alice.online('1 person online');
+    await bob.cutOrRestore();
+    await bob.joined();
+    await Promise.all([alice.online('2 people online'), bob.online('2 people online')]);
+    await alice.shows('bob', 'Bob <b>of the hearth</b> · busy'); // The page sets it for its new session.
+
+    await bob.page.locator('.room[data-room="general"] .leave').click();
+    await alice.gone('bob'); // Left: at once.
+    await bob.page.locator('#room-name').fill('general');
+    await bob.page.locator('#room-name').press('Enter');
+    await alice.online('2 people online');
+    await bob.close(); // The tab is closed: the timeout again.
+    await alice.gone('bob');
+    const told = (await alice.frames()).filter(
+      ({ type, data }) => type === 'presence' && data.user === 'bob' && data.event !== 'update',
+    );
+    assert.deepEqual(
+      told.map(({ data }) => data.event),
+      ['join', 'leave', 'join', 'leave', 'join', 'leave'],
+    );
+    await alice.close();
+  }));
+
+test('a reload is silent, and so is the end of one of two tabs', async () => {
+  const room = freshRoom('reload');
+  const [alice, bob] = [await open('alice', room), await open('bob', room)];
+  await Promise.all([alice.joined(), bob.joined()]);
+  await alice.online('2 people online');
+  const second = await open('bob', room);
+  await second.joined();
+  await second.online('2 people online');
+  assert.match(await second.person('bob').innerText(), /×2/);
+
+  await bob.page.reload();
+  await bob.joined();
+  await bob.online('2 people online');
+  await second.cutOrRestore();
+  await second.phase('cut');
+  await bob.say('still here');
+  await alice.sees('still here');
+  assert.deepEqual(await alice.people(), ['alice', 'bob']);
+  const told = (await alice.frames()).filter(({ type, data }) => type === 'presence' && data.user === 'bob');
+  assert.ok(
+    told.every(({ data }) => data.event === 'join'),
+    JSON.stringify(told),
+  );
+  await Promise.all([alice.close(), bob.close(), second.close()]);
+});
+
+test('above the limit a room tells only how many are there, and names them again when it has shrunk', () =>
+  withHearth(['--presence-max', '2', '--presence-timeout', '1s'], async (open) => {
+    const alice = await open('alice');
+    await alice.joined();
+    await alice.online('1 person online');
+    const others = [];
+    for (const user of ['bob', 'carol', 'dave']) {
+      others.push(await open(user));
+      await others.at(-1).joined();
+    }
+    await Promise.all([alice, ...others].map((page) => page.online('4 people online')));
+    assert.deepEqual(await alice.people(), []);
+    await Promise.all(others.map((page) => page.close()));
+    await alice.online('1 person online');
+    await alice.person('alice').waitFor();
+    assert.deepEqual(await alice.people(), ['alice']);
+    await alice.close();
+  }));
+
 test('by keyboard alone: name oneself, join a room, talk, wave, change rooms, cut and restore, leave', async () => {
   const [first, second] = [freshRoom('kitchen'), freshRoom('garden')];
   const alice = await open('someone', first);
@@ -199,7 +319,7 @@ test('by keyboard alone: name oneself, join a room, talk, wave, change rooms, cu
   await keyboard.type('two lines');
   await keyboard.press('Shift+Enter');
   await keyboard.type('of text');
-  await bob.page.locator('#typing', { hasText: 'alice is typing' }).waitFor();
+  await bob.typing('alice is typing');
   await keyboard.press('Enter');
   await bob.sees('two lines\nof text');
   await keyboard.press('Alt+w');
@@ -253,7 +373,7 @@ for (const [size, viewport] of Object.entries({
     for (const shown of [await panel.isVisible(), !(await panel.isVisible())]) {
       assert.equal(await panel.isVisible(), shown);
       assert.deepEqual(await alice.sideways(), [], `panel ${shown ? 'shown' : 'hidden'}`);
-      for (const id of ['user', 'cut', 'room-name', 'text', 'send', 'wave']) {
+      for (const id of ['user', 'cut', 'room-name', 'meta-status', 'meta-name', 'text', 'send', 'wave']) {
         await alice.page.locator(`#${id}`).scrollIntoViewIfNeeded();
         const box = await alice.page.locator(`#${id}`).boundingBox();
         assert.ok(
@@ -282,10 +402,12 @@ for (const [size, viewport] of Object.entries({
       await alice.joined();
       const places = () =>
         alice.page.evaluate(() =>
-          ['user', 'cut', 'toggle-panel', 'room-form', 'scroller', 'text', 'composer'].map((id) => {
-            const { x, y, width, height } = document.getElementById(id).getBoundingClientRect();
-            return [id, x, y, width, height].join(' ');
-          }),
+          ['user', 'cut', 'toggle-panel', 'room-form', 'meta-status', 'scroller', 'text', 'composer'].map(
+            (id) => {
+              const { x, y, width, height } = document.getElementById(id).getBoundingClientRect();
+              return [id, x, y, width, height].join(' ');
+            },
+          ),
         );
       const live = await places();
       await alice.cutOrRestore();
