@@ -1,5 +1,6 @@
 //! Edges and cores die, restart and lose each other, and presence tells the truth: whoever is back in time was never away,
 //! and whoever is not is told gone once.
+use futures_util::future::join_all;
 use hearth_tests::{
     client::Client,
     eventually, grpc, heavy,
@@ -13,7 +14,6 @@ use std::{
     net::SocketAddr,
     time::{Duration, Instant},
 };
-use futures_util::future::join_all;
 use tokio::task::JoinSet;
 
 /// How much later than the timeout a leave may be told where a process has died, on a busy machine.
@@ -21,7 +21,7 @@ const LATE: Duration = Duration::from_secs(6);
 
 /// These users join the room at that door, all at once, without looking at who else is there.
 async fn crowd(http: SocketAddr, users: impl IntoIterator<Item = String>) -> Vec<Client> {
-    let join = async move |user| {
+    let join = |user: String| async move {
         let mut client = Client::connect(http, &format!("/ws?user={user}")).await;
         client.join("room", json!({"presence": false})).await;
         client
