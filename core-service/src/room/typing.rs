@@ -93,7 +93,7 @@ mod tests {
             typing.note(start, key(session), ann.clone(), true);
         }
         typing.note(at(4), key("again"), ann.clone(), true);
-        typing.note(at(4), key("back"), ann.clone(), false);
+        typing.note(at(4), key("back"), ann, false);
         typing.leave(key("left"));
         typing.leave(key("never typed"));
         assert_eq!(ended(&mut typing, at(4)), ["left"]);

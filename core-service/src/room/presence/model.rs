@@ -67,11 +67,14 @@ fn json(meta: u8) -> Bytes {
     Bytes::from(format!("{{\"m\":{meta}}}"))
 }
 
+/// The stream that an entry came by, and what it has set when.
+type Entry = (u8, Option<(usize, u8)>);
+
 /// What is so, told from a diary: no counters, no lists of changes.
 #[derive(Default)]
 struct Truth {
-    /// By user and session: origin, and what it has set when.
-    live: BTreeMap<(u8, u8), (u8, Option<(usize, u8)>)>,
+    /// By user and session.
+    live: BTreeMap<(u8, u8), Entry>,
     /// Of users: what a session that vanished had set, and how long the user stays.
     ghosts: BTreeMap<u8, (usize, u8)>,
     graces: BTreeMap<u8, Instant>,
