@@ -26,7 +26,12 @@ pub enum BadPayload {
 
 /// Checks that a text nests at most [`DEPTH_MAX`] deep. It need not be valid JSON.
 pub fn depth(text: &str) -> Result<(), BadPayload> {
-    let mut depth = 0usize;
+    depth_below(text, 0)
+}
+
+/// The same for what comes without the envelope that browsers write around it: `above` levels are not there.
+fn depth_below(text: &str, above: usize) -> Result<(), BadPayload> {
+    let mut depth = above;
     let mut scan = Scan::new(text);
     while let Some((byte, _)) = scan.next_structural() {
         match byte {
@@ -45,7 +50,7 @@ pub fn depth(text: &str) -> Result<(), BadPayload> {
 
 /// Checks a payload that came as text of its own, as by gRPC.
 pub fn check(text: &str) -> Result<String, BadPayload> {
-    depth(text)?;
+    depth_below(text, 1)?;
     let valid: &RawValue =
         serde_json::from_str(text).map_err(|error| BadPayload::Syntax(error.to_string()))?;
     check_valid(valid.get())
@@ -76,7 +81,7 @@ pub fn check_valid(text: &str) -> Result<String, BadPayload> {
 
 /// Checks a presence meta: an object as a payload is, but nothing in it is the server's, so it may well have an `author`.
 pub fn check_meta(text: &str) -> Result<String, BadPayload> {
-    depth(text)?;
+    depth_below(text, 2)?;
     let valid: &RawValue =
         serde_json::from_str(text).map_err(|error| BadPayload::Syntax(error.to_string()))?;
     meta_on_one_line(valid.get())
@@ -247,7 +252,7 @@ mod tests {
     #[test]
     fn depth_is_counted_outside_strings() {
         let nested = |n: usize| format!("{{\"a\":{}{}}}", "[".repeat(n - 1), "]".repeat(n - 1));
-        assert!(check(&nested(DEPTH_MAX)).is_ok());
+        assert!(check(&nested(DEPTH_MAX - 1)).is_ok(), "the envelope is one level");
         assert_eq!(check(&nested(DEPTH_MAX + 1)), Err(BadPayload::TooDeep));
         assert!(check(&format!("{{\"a\":\"{}\"}}", "[".repeat(1000))).is_ok());
         assert_eq!(depth(&"[".repeat(1_000_000)), Err(BadPayload::TooDeep));

@@ -17,13 +17,18 @@ use hearth_proto::v1::{
     presence_service_server::PresenceServiceServer, room_service_server::RoomServiceServer,
 };
 use prometheus_client::registry::Registry;
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use streams::Streams;
 use tokio::net::TcpListener;
 use tonic::{
     service::Routes,
     transport::{Server, server::TcpIncoming},
 };
+use tonic_health::{ServingStatus, server::HealthReporter};
 
 /// What the services share.
 struct Shared {
@@ -32,6 +37,8 @@ struct Shared {
     metrics: CoreMetrics,
     identity: Identity,
     streams: Streams,
+    /// What `grpc.health.v1` says, once it is served.
+    health: OnceLock<HealthReporter>,
 }
 
 /// A core: its rooms and its services.
@@ -61,7 +68,8 @@ impl Core {
             engine: hub.engine_identity().to_owned(),
             presence_timeout_ms: config.presence_timeout.as_millis() as u64,
         };
-        let shared = Shared { hub, config: Arc::new(config), metrics, identity, streams: Streams::default() };
+        let (config, streams, health) = (Arc::new(config), Streams::default(), OnceLock::new());
+        let shared = Shared { hub, config, metrics, identity, streams, health };
         Self { shared: Arc::new(shared) }
     }
 
@@ -81,6 +89,8 @@ impl Core {
         reporter.set_serving::<RoomServiceServer<room::Rooms>>().await;
         reporter.set_serving::<PresenceServiceServer<presence::PresenceRpc>>().await;
         reporter.set_serving::<link::LinkService>().await;
+        // Whoever asks for the routes twice has two reporters; the first one's word is as good.
+        let _ = self.shared.health.set(reporter);
         let mut routes =
             Routes::new(rooms).add_service(presence).add_service(self.link_service()).add_service(health);
         if self.shared.config.reflection {
@@ -137,6 +147,12 @@ impl Core {
 
     /// Tells every stream that this core goes away and ends it, within the drain's time.
     pub async fn drain(&self) {
+        if let Some(health) = self.shared.health.get() {
+            health.set_service_status("", ServingStatus::NotServing).await;
+            health.set_not_serving::<RoomServiceServer<room::Rooms>>().await;
+            health.set_not_serving::<PresenceServiceServer<presence::PresenceRpc>>().await;
+            health.set_not_serving::<link::LinkService>().await;
+        }
         self.shared.streams.drain(self.shared.config.drain_timeout).await;
     }
 }

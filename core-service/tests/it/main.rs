@@ -286,3 +286,105 @@ async fn a_stream_that_ends_leaves_nothing_behind() {
     .await
     .expect("the room is empty again");
 }
+
+/// A service that comes back to many rooms at once: the answers come as fast as they are read, and none of them cuts the stream.
+#[tokio::test]
+async fn a_wave_of_joins_does_not_overrun_its_own_stream() {
+    let client = start(Config { session_queue_bytes: 200_000, ..Config::default() }).await;
+    let mut ann = Session::open(&client, "ann").await;
+    let large = format!(r#"{{"x":"{}"}}"#, "x".repeat(10_000));
+    for n in 0..200 {
+        ann.say(&format!("m{n}"), text(&format!("r{}", n % 20), &large)).await;
+        assert!(matches!(ann.next().await.frame, Some(Frame::Ack(_))));
+    }
+    let mut bob = Session::open(&client, "bob").await;
+    for room in 0..20 {
+        bob.say("", Command::Join(v1::Join { history: 10, ..join(&format!("r{room}"), None) })).await;
+    }
+    let (mut joined, mut events) = (0, 0);
+    while joined < 20 || events < 200 {
+        match bob.next().await.frame {
+            Some(Frame::Joined(_)) => joined += 1,
+            Some(Frame::Event(_)) => events += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A second join while the first one's replay is under way says where the room is, and the replay goes on.
+#[tokio::test]
+async fn a_second_join_does_not_end_a_replay_and_a_leave_does() {
+    let client = start(Config { session_queue_bytes: 200_000, ..Config::default() }).await;
+    let mut ann = Session::open(&client, "ann").await;
+    let epoch = ann.join(join("r", None)).await.position.unwrap().epoch;
+    let large = format!(r#"{{"x":"{}"}}"#, "x".repeat(10_000));
+    for n in 0..100 {
+        ann.say(&format!("m{n}"), text("r", &large)).await;
+        ann.seqs(1).await;
+    }
+    let mut bob = Session::open(&client, "bob").await;
+    for id in ["first", "second"] {
+        bob.say(id, Command::Join(join("r", Some((&epoch, 0))))).await;
+    }
+    assert_eq!(bob.seqs(100).await, (1..=100).collect::<Vec<_>>());
+    let mut eve = Session::open(&client, "eve").await;
+    eve.say("j", Command::Join(join("r", Some((&epoch, 0))))).await;
+    assert!(matches!(eve.next().await.frame, Some(Frame::Joined(_))));
+    eve.say("l", Command::Leave(v1::Leave { room: "r".into() })).await;
+    while !matches!(eve.next().await.frame, Some(Frame::Ack(_))) {}
+    eve.say("p", Command::Ping(v1::Ping {})).await;
+    assert!(matches!(eve.next().await.frame, Some(Frame::Ack(_))), "no event after the leave");
+}
+
+/// What is bob's, others neither join nor read.
+#[tokio::test]
+async fn a_personal_room_is_its_users() {
+    let client = start(Config::default()).await;
+    let mut bob = Session::open(&client, "bob").await;
+    bob.join(join("~bob", None)).await;
+    let mut ann = Session::open(&client, "ann").await;
+    ann.say("", text("~bob", "{}")).await;
+    assert_eq!(bob.seqs(1).await, [1]);
+    let read = || Command::History(v1::History { room: "~bob".into(), ..v1::History::default() });
+    for command in [Command::Join(join("~bob", None)), read()] {
+        ann.say("x", command).await;
+        assert!(
+            matches!(ann.next().await.frame, Some(Frame::Error(error)) if error.code == Code::PermissionDenied as i32)
+        );
+    }
+    bob.say("h", read()).await;
+    assert!(matches!(bob.next().await.frame, Some(Frame::History(page)) if page.messages.len() == 1));
+}
+
+/// A stream that is cut because of what came on it says so.
+#[tokio::test]
+async fn a_message_that_is_too_large_for_any_frame_ends_the_stream_with_a_status() {
+    let client = start(Config::default()).await;
+    let mut ann = Session::open(&client, "ann").await;
+    ann.say("x", text("r", &"x".repeat(1 << 20))).await;
+    let end = timeout(Duration::from_secs(10), ann.frames.message()).await.unwrap();
+    assert_eq!(end.unwrap_err().code(), Code::InvalidArgument);
+}
+
+/// Whoever asks for its health hears of a drain before the streams end.
+#[tokio::test]
+async fn a_drain_is_no_longer_serving() {
+    use tonic_health::pb::{
+        HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+    };
+    let core = Core::in_memory(Config::default(), &mut Registry::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(async move { core.serve(listener, async { drop(stopped.await) }).await });
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let request = HealthCheckRequest { service: "hearth.v1.RoomService".into() };
+    let mut health = HealthClient::new(channel.clone()).watch(request).await.unwrap().into_inner();
+    assert_eq!(health.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    let _session = Session::open(&RoomServiceClient::new(channel), "ann").await;
+    stop.send(()).unwrap();
+    let told = timeout(Duration::from_secs(5), health.message()).await.unwrap();
+    assert_eq!(told.unwrap().unwrap().status(), ServingStatus::NotServing);
+    drop(health);
+    timeout(Duration::from_secs(5), serving).await.unwrap().unwrap().unwrap();
+}
