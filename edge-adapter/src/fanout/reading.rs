@@ -65,7 +65,8 @@ impl Shard {
         loop {
             let Some(connection) = self.connections.get_mut(slot as usize) else { return };
             connection.heard = self.clock.tick;
-            if connection.deaf || connection.phase == Phase::Ending {
+            // Behind the request, a client of another dialect has nothing to say.
+            if connection.deaf || connection.phase == Phase::Ending || !connection.dialect.is_websocket() {
                 return;
             }
             let said = match connection.parser.next(&mut bytes, self.config.max_message_bytes) {
@@ -152,6 +153,6 @@ impl Shard {
                 json::error(id.as_deref(), room.as_deref(), &failure)
             }
         };
-        self.out.own(&mut self.connections, slot, frame.into_frame());
+        self.say(slot, frame);
     }
 }

@@ -6,6 +6,7 @@ pub mod pages;
 pub mod problem;
 pub mod query;
 pub mod server;
+pub mod sse;
 pub mod websocket;
 
 #[cfg(test)]
@@ -19,6 +20,7 @@ use crate::metrics::EdgeMetrics;
 use crate::transport::problem::Problem;
 use axum::Router;
 use axum::routing::{any, get};
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD, Engine};
 use std::fmt;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -48,6 +50,13 @@ impl fmt::Debug for Doors {
     }
 }
 
+/// 16 random bytes: a session's id cannot be guessed.
+fn session_id() -> Result<Arc<str>, getrandom::Error> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes).into())
+}
+
 /// All routes.
 pub fn router(doors: Arc<Doors>) -> Router {
     Router::new()
@@ -59,6 +68,8 @@ pub fn router(doors: Arc<Doors>) -> Router {
         // Names that cannot be a room's, such as an empty one, come here too, so that a browser can read why.
         .route("/ws/", any(websocket::connect))
         .route("/ws/{*room}", any(websocket::connect))
+        .route("/events", any(sse::stream))
+        .route("/events/{*room}", any(sse::stream))
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::wrong_method())
         .with_state(doors)

@@ -1,6 +1,6 @@
 //! Errors over HTTP: RFC 9457 `application/problem+json`, with the same code words as everywhere else.
 use axum::response::{IntoResponse, Response};
-use http::header::{ALLOW, CONTENT_TYPE, HeaderName};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::json;
 use std::borrow::Cow;
@@ -41,6 +41,11 @@ impl Problem {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "unimplemented", "this path does not know that method")
     }
 
+    /// 503: not now.
+    pub fn unavailable(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).with(RETRY_AFTER, "1")
+    }
+
     /// Adds a header.
     pub fn with(mut self, name: HeaderName, value: &'static str) -> Self {
         self.headers.get_or_insert_default().insert(name, HeaderValue::from_static(value));
@@ -48,8 +53,9 @@ impl Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+impl Problem {
+    /// The JSON of it.
+    pub fn body(&self) -> String {
         let body = json!({
             "type": "about:blank",
             "title": self.status.canonical_reason().unwrap_or("Error"),
@@ -57,8 +63,15 @@ impl IntoResponse for Problem {
             "code": self.code,
             "detail": self.detail,
         });
+        body.to_string()
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = self.body();
         let content_type = (CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         let headers = self.headers.map(|headers| *headers).unwrap_or_default();
-        (self.status, headers, [content_type], body.to_string()).into_response()
+        (self.status, headers, [content_type], body).into_response()
     }
 }

@@ -14,6 +14,14 @@ pub fn value(query: &str, name: &str) -> Option<Option<String>> {
     })
 }
 
+/// All values of `name`, as [`value`] has them.
+pub fn values<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = Option<String>> + 'a {
+    query.split('&').filter_map(move |pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode(key, true)? == name).then(|| decode(value, true))
+    })
+}
+
 fn decode(text: &str, form: bool) -> Option<String> {
     let mut bytes = text.bytes();
     let mut decoded = Vec::with_capacity(text.len());

@@ -5,15 +5,16 @@
 use crate::fanout::connection::{Guard, NewSession, Socket};
 use crate::transport::connections::Permit;
 use crate::transport::problem::Problem;
-use crate::transport::{Doors, origin, query};
+use crate::transport::{Doors, origin, query, session_id};
 use crate::wire::close::CloseReason;
 use crate::wire::cursor::Cursor;
+use crate::wire::dialect::Dialect;
 use crate::wire::websocket::accept_key;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use hearth_proto::name;
 use http::header::{
@@ -173,13 +174,6 @@ fn choose_protocol(headers: &HeaderMap) -> Result<bool, Problem> {
         .ok_or_else(|| Problem::invalid_argument("the subprotocol spoken here is hearth.v1.json"))
 }
 
-/// 16 random bytes.
-fn session_id() -> Result<Arc<str>, getrandom::Error> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes).into())
-}
-
 /// What the URL asks for.
 #[derive(Debug)]
 struct Asked {
@@ -223,7 +217,19 @@ async fn hand_over(
     let (socket, read_ahead) = bare(upgraded);
     let Asked { room, dev_user, since, refuse } = asked;
     let guard = permit.as_ref().and_then(|permit| permit.address.clone()).map(|address| address as Guard);
-    doors.shards.adopt(NewSession { socket, read_ahead, id, dev_user, room, since, refuse, guard });
+    let (dialect, head, rooms) = (Dialect::WebSocketJson, None, room.into_iter().collect());
+    doors.shards.adopt(NewSession {
+        socket,
+        read_ahead,
+        id,
+        dev_user,
+        dialect,
+        head,
+        rooms,
+        since,
+        refuse,
+        guard,
+    });
     // Only now, so that the connection is counted at every moment.
     drop(permit);
 }

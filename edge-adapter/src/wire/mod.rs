@@ -2,6 +2,7 @@
 pub mod close;
 pub mod command;
 pub mod cursor;
+pub mod dialect;
 pub mod event;
 pub mod json;
 pub mod presence;
