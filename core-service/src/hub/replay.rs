@@ -107,7 +107,8 @@ impl Hub {
                 let mut shard = self.rooms.turn(room);
                 let Some(here) = shard.get_mut(room) else { return Err(Error::NotJoined) };
                 let Some(feed) = here.feed.as_ref() else { return Err(Error::NotJoined) };
-                let read = read.as_ref().map(|HistoryRead { position, floor, events, more }| Read {
+                let read = read.as_ref().map(|(after, HistoryRead { position, floor, events, more })| Read {
+                    after: *after,
                     position,
                     floor: *floor,
                     events,
@@ -122,11 +123,12 @@ impl Hub {
         }
     }
 
-    async fn read_from(&self, room: &RoomName, start: &Start) -> Result<Option<HistoryRead>, Error> {
+    /// What is read, and after which seq.
+    async fn read_from(&self, room: &RoomName, start: &Start) -> Result<Option<(u64, HistoryRead)>, Error> {
         let Some(top) = self.rooms.position(room) else { return Err(Error::NotJoined) };
         let Some(after) = start.reads_after(&top) else { return Ok(None) };
         let range = Range { after: Some(after), before: None, limit: usize::MAX, max_bytes: self.page_bytes };
-        self.read(room, range).await.map(Some)
+        self.read(room, range).await.map(|read| Some((after, read)))
     }
 
     /// Keeps the room from going while a join is under way, and makes sure that it is fed.

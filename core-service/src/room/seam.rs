@@ -29,9 +29,11 @@ impl Start {
     }
 }
 
-/// What was read of history, up from where [`Start::reads_after`] says.
+/// What was read of history, upward.
 #[derive(Debug, Clone, Copy)]
 pub struct Read<'a> {
+    /// After which seq it was read.
+    pub after: u64,
     /// Where the room stood in the engine.
     pub position: &'a Position,
     /// Every event after this seq was kept.
@@ -79,23 +81,26 @@ pub fn splice<E: Carries>(
         Some(Turn { position: top.clone(), recovered, replayed: 0, page })
     };
     let Some(read) = read else { return nothing(None) };
-    let from = match start {
-        Start::Since(since) => {
-            if read.position.epoch != top.epoch && !last_try {
-                return None;
-            }
-            if !recovers(since, read.position, read.floor) || read.position.epoch != top.epoch {
-                return nothing(Some(false));
-            }
-            if since.seq > top.seq {
-                // The engine has it and the feed will: wait for it.
-                return if last_try { nothing(Some(false)) } else { None };
-            }
-            since.seq
-        }
-        Start::Newest(count) => read.floor.max(top.seq.saturating_sub(*count as u64)).min(top.seq),
-    };
     let recovered = matches!(start, Start::Since(_)).then_some(true);
+    let not_yet = || if last_try { nothing(recovered.map(|_| false)) } else { None };
+    if read.position.epoch != top.epoch {
+        // The numbering began anew, and the feed or the read does not know it yet: one's seqs say nothing about the other's.
+        return not_yet();
+    }
+    let from = match start {
+        Start::Since(since) if !recovers(since, read.position, read.floor) => return nothing(Some(false)),
+        // The engine has it and the feed will: wait for it.
+        Start::Since(since) if since.seq > top.seq => return not_yet(),
+        Start::Since(since) => since.seq,
+        Start::Newest(count) => {
+            let newest = top.seq.saturating_sub(*count as u64);
+            // It was read by the feed's old numbering, and does not reach back far enough in the new one.
+            if read.after > newest {
+                return not_yet();
+            }
+            read.floor.max(newest).min(top.seq)
+        }
+    };
     // Not beyond the feed: what the engine holds already and the feed does not is live.
     let wanted = |event: &&Arc<Event>| event.seq > from && event.seq <= top.seq;
     let mut events: Vec<Arc<Event>> = read.events.iter().filter(wanted).cloned().collect();
@@ -113,4 +118,42 @@ pub fn splice<E: Carries>(
     }
     let page = ReplayPage { after: from, events, live };
     Some(Turn { position: top.clone(), recovered, replayed: top.seq - from, page })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::room::{model::event, position::Epoch};
+
+    fn at(epoch: &str, seq: u64) -> Position {
+        Position { epoch: Epoch::new(epoch), seq }
+    }
+
+    /// Wants the three newest of a room that keeps everything; what was read is of `position`, and the feed stands at `top` now.
+    fn newest(position: &Position, after: u64, top: Position, last_try: bool) -> Option<Turn> {
+        let events: Vec<_> = (after + 1..=position.seq).map(|seq| event("r", seq)).collect();
+        let read = Read { after, position, floor: 0, events: &events, more: false };
+        splice(&Feed::<Arc<Event>>::new(top), &Start::Newest(3), Some(read), last_try)
+    }
+
+    fn seqs(turn: Option<Turn>) -> Option<(u64, Vec<u64>)> {
+        turn.map(|turn| (turn.page.after, turn.page.events.iter().map(|event| event.seq).collect()))
+    }
+
+    #[test]
+    fn the_newest_of_a_numbering_that_is_gone_are_not_those_of_the_next() {
+        let (old, new) = (at("old", 10), at("new", 10));
+        assert_eq!(seqs(newest(&old, 7, old.clone(), false)), Some((7, vec![8, 9, 10])));
+        assert_eq!(newest(&old, 7, new.clone(), false), None);
+        assert_eq!(seqs(newest(&old, 7, new.clone(), true)), Some((10, vec![])));
+        assert_eq!(newest(&new, 7, old, false), None, "nor before the feed knows");
+    }
+
+    #[test]
+    fn the_newest_have_no_gap_where_the_next_numbering_is_behind_the_last() {
+        // The feed stood at 10 of the old numbering when what follows 7 was read, and stands at 9 of the new one now.
+        let new = at("new", 9);
+        assert_eq!(newest(&new, 7, new.clone(), false), None, "8 and 9 without 7");
+        assert_eq!(seqs(newest(&new, 6, new.clone(), false)), Some((6, vec![7, 8, 9])));
+    }
 }
