@@ -156,4 +156,17 @@ mod tests {
         assert_eq!(newest(&new, 7, new.clone(), false), None, "8 and 9 without 7");
         assert_eq!(seqs(newest(&new, 6, new.clone(), false)), Some((6, vec![7, 8, 9])));
     }
+
+    #[test]
+    fn where_the_tail_is_too_short_the_rest_is_left_to_the_next_page_at_last() {
+        let (position, start) = (at("e", 8), Start::Since(at("e", 6)));
+        let events = [event("r", 7), event("r", 8)];
+        let read = Read { after: 6, position: &position, floor: 0, events: &events, more: false };
+        let mut feed = Feed::<Arc<Event>>::new(at("e", 9));
+        feed.offer(&event("r", 10), true);
+        assert_eq!(splice(&feed, &start, Some(read), false), None, "9 is neither read nor in the tail");
+        let page = ReplayPage { after: 6, events: events.to_vec(), live: false };
+        let turn = Turn { position: at("e", 10), recovered: Some(true), replayed: 4, page };
+        assert_eq!(splice(&feed, &start, Some(read), true), Some(turn));
+    }
 }
