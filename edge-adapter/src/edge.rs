@@ -5,7 +5,7 @@ use crate::{
     link::{self, Dialer, LinkConfig, LinkHandle, LinkMetrics},
     metrics::EdgeMetrics,
     session::request::Upstream,
-    transport::{Doors, server::Server},
+    transport::{Doors, long_poll::Polls, server::Server},
 };
 use prometheus_client::registry::Registry;
 use std::{future::Future, io, sync::Arc};
@@ -40,7 +40,9 @@ impl Edge {
             move || link.attached()
         });
         let (draining, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let doors = Arc::new(Doors { config, shards, metrics, attached, metrics_text, draining, tasks });
+        let polls = Polls::default();
+        let doors =
+            Arc::new(Doors { config, shards, polls, metrics, attached, metrics_text, draining, tasks });
         Self { doors, link }
     }
 

@@ -1,8 +1,10 @@
 //! The doors: everything that comes in by HTTP. What is a room's session leaves HTTP behind at once and goes to a
 //! shard; the rest is small pages.
 pub mod connections;
+pub mod long_poll;
 pub mod origin;
 pub mod pages;
+pub mod pipe;
 pub mod problem;
 pub mod query;
 pub mod server;
@@ -17,6 +19,7 @@ mod tests;
 use crate::config::Config;
 use crate::fanout::shards::Shards;
 use crate::metrics::EdgeMetrics;
+use crate::transport::long_poll::Polls;
 use crate::transport::problem::Problem;
 use axum::Router;
 use axum::routing::{any, get};
@@ -32,6 +35,8 @@ pub struct Doors {
     pub config: Arc<Config>,
     /// Who takes the sessions.
     pub shards: Shards,
+    /// Sessions that are polled.
+    pub polls: Polls,
     /// What is counted.
     pub metrics: EdgeMetrics,
     /// Whether the link to a core stands.
@@ -68,6 +73,8 @@ pub fn router(doors: Arc<Doors>) -> Router {
         // Names that cannot be a room's, such as an empty one, come here too, so that a browser can read why.
         .route("/ws/", any(websocket::connect))
         .route("/ws/{*room}", any(websocket::connect))
+        .route("/poll", any(long_poll::poll))
+        .route("/poll/{*room}", any(long_poll::poll))
         .route("/events", any(sse::stream))
         .route("/events/{*room}", any(sse::stream))
         .fallback(async || Problem::not_found())

@@ -5,6 +5,7 @@
 //! pieces) the shard writes into a pipe instead, and what comes out of it is the body.
 use crate::fanout::connection::{Guard, Head, NewSession, Socket};
 use crate::transport::connections::Permit;
+use crate::transport::pipe::{Outlet, pipe};
 use crate::transport::problem::Problem;
 use crate::transport::{Doors, origin, query, session_id};
 use crate::wire::cursor::Cursor;
@@ -16,10 +17,11 @@ use bytes::{Bytes, BytesMut};
 use hearth_proto::name;
 use http::header::ORIGIN;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, DuplexStream};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -31,8 +33,6 @@ const RETRY_MS: std::ops::Range<u64> = 1000..4000;
 const HEAD_BYTES: usize = 16 * 1024;
 /// The most header lines of it.
 const HEAD_LINES: usize = 100;
-/// How much waits between a shard and HTTP: as a socket's buffer would hold.
-const PIPE_BYTES: usize = 64 * 1024;
 
 /// What a request asks for.
 struct Asked {
@@ -54,17 +54,7 @@ impl Asked {
         }
         let query = uri.query().unwrap_or_default();
         let path = uri.path().strip_prefix("/events/").map(query::decode_path);
-        let mut rooms: Vec<Arc<str>> = Vec::new();
-        for room in path.into_iter().chain(query::values(query, "room")) {
-            let room = room.filter(|room| name::room(room).is_ok());
-            let room = room.ok_or_else(|| Problem::invalid_argument(name::BadName::Room.to_string()))?;
-            if !rooms.iter().any(|known| **known == *room) {
-                rooms.push(room.into());
-            }
-        }
-        if rooms.is_empty() || rooms.len() > ROOMS_MAX {
-            return Err(Problem::invalid_argument(format!("a stream is of 1 to {ROOMS_MAX} rooms")));
-        }
+        let rooms = query::rooms(path, query, ROOMS_MAX).map_err(Problem::invalid_argument)?;
         let dev_user = match query::value(query, "user") {
             None => None,
             Some(user) => match user.filter(|user| name::user(user).is_ok()) {
@@ -178,11 +168,11 @@ pub async fn stream(State(doors): State<Arc<Doors>>, request: Request<Body>) -> 
         return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "no random bytes")
             .into_response();
     };
-    let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+    let (inlet, outlet) = pipe();
     let permit = request.extensions().get::<Arc<Permit>>().cloned();
     let guard = permit.and_then(|permit| permit.address.clone()).map(|address| address as Guard);
-    doors.shards.adopt(asked.session(Socket::Stream(Box::new(theirs)), id, guard));
-    match answer(ours).await {
+    doors.shards.adopt(asked.session(Socket::Stream(Box::new(inlet)), id, guard));
+    match answer(outlet).await {
         Ok(response) => response,
         Err(error) => {
             tracing::debug!(%error, "a stream ended before it began");
@@ -192,12 +182,10 @@ pub async fn stream(State(doors): State<Arc<Doors>>, request: Request<Body>) -> 
 }
 
 /// Reads the head that the shard writes, and makes the rest the body.
-async fn answer(mut pipe: DuplexStream) -> io::Result<Response> {
+async fn answer(outlet: Outlet) -> io::Result<Response> {
     let mut bytes = BytesMut::new();
     loop {
-        if pipe.read_buf(&mut bytes).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+        bytes.unsplit(outlet.next().await.ok_or(io::ErrorKind::UnexpectedEof)?);
         let mut lines = [httparse::EMPTY_HEADER; 16];
         let mut head = httparse::Response::new(&mut lines);
         let parsed = head.parse(&bytes).map_err(io::Error::other)?;
@@ -215,17 +203,9 @@ async fn answer(mut pipe: DuplexStream) -> io::Result<Response> {
         }
         let rest = bytes.split_off(length).freeze();
         *response.body_mut() = Body::from_stream(async_stream::stream! {
-            yield io::Result::Ok(rest);
-            loop {
-                let mut piece = BytesMut::with_capacity(4096);
-                match pipe.read_buf(&mut piece).await {
-                    Ok(0) => return,
-                    Ok(_) => yield Ok(piece.freeze()),
-                    Err(error) => {
-                        yield Err(error);
-                        return;
-                    }
-                }
+            yield Ok::<Bytes, Infallible>(rest);
+            while let Some(bytes) = outlet.next().await {
+                yield Ok(bytes.freeze());
             }
         });
         return Ok(response);

@@ -83,6 +83,7 @@ impl Edge {
             shards,
             metrics,
             attached: Box::new(move || shown.load(Ordering::SeqCst)),
+            polls: Default::default(),
             metrics_text: Arc::new(|| "# EOF\n".into()),
             draining: CancellationToken::new(),
             tasks: Default::default(),

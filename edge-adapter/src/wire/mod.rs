@@ -5,5 +5,6 @@ pub mod cursor;
 pub mod dialect;
 pub mod event;
 pub mod json;
+pub mod poll_cursor;
 pub mod presence;
 pub mod websocket;
