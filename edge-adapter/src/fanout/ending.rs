@@ -63,7 +63,7 @@ impl Shard {
                 backlog.push(close_frame(CloseReason::SlowConsumer), 0);
             } else {
                 // What is cut off in the middle is no event, and the client goes on behind the last whole one.
-                *backlog = Box::default();
+                **backlog = Default::default();
                 connection.deaf = true;
             }
             self.out.tally.backlog += backlog.bytes() as i64 - waited as i64;

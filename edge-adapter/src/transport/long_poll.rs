@@ -279,14 +279,14 @@ impl Inner {
             while let Some(end) = self.partial.iter().position(|byte| *byte == b'\n') {
                 let mut line = self.partial.split_to(end + 1);
                 line.truncate(end);
-                self.take(line.freeze(), held, wants_welcome);
+                self.take(&line, held, wants_welcome);
             }
         }
     }
 
-    fn take(&mut self, text: Bytes, held: &Held, wants_welcome: bool) {
+    fn take(&mut self, text: &[u8], held: &Held, wants_welcome: bool) {
         // It was written here; what could not be read would be passed on as it is.
-        let moves = match serde_json::from_slice::<Line<'_>>(&text) {
+        let moves = match serde_json::from_slice::<Line<'_>>(text) {
             Ok(line) => match self.note(&line, held) {
                 Some(_)
                     if line.room.is_none()
@@ -302,7 +302,7 @@ impl Inner {
         };
         self.bytes += text.len();
         // A copy, since a slice would hold on to all that came with it.
-        self.entries.push_back(Entry { text: Bytes::copy_from_slice(&text), moves });
+        self.entries.push_back(Entry { text: Bytes::copy_from_slice(text), moves });
     }
 
     /// Where an envelope moves the client to.
