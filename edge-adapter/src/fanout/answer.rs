@@ -232,7 +232,7 @@ impl Shard {
         let Some(Connection { dialect, own_cursors, .. }) = self.connections.get(slot as usize) else {
             return;
         };
-        let (dialect, own_cursors) = (*dialect, *own_cursors);
+        let (dialect, own_cursors) = (dialect.plain(), *own_cursors);
         for shared in events {
             let bytes = match own_cursors {
                 true => {

@@ -186,7 +186,7 @@ fn overloaded_retry() -> u64 {
 /// The last that a session is told.
 fn farewell(dialect: Dialect, reason: CloseReason) -> Option<Bytes> {
     let last = match (dialect, reason) {
-        (Dialect::WebSocketJson, _) => return Some(close_frame(reason)),
+        (Dialect::WebSocketJson | Dialect::WebSocketDeflate, _) => return Some(close_frame(reason)),
         (Dialect::Sse | Dialect::Lines, CloseReason::Overloaded) => {
             let ms = overloaded_retry();
             let told = json::overloaded(ms).encode(dialect, None);

@@ -69,7 +69,8 @@ impl Shard {
             if connection.deaf || connection.phase == Phase::Ending || !connection.dialect.is_websocket() {
                 return;
             }
-            let said = match connection.parser.next(&mut bytes, self.config.max_message_bytes) {
+            let inflater = connection.dialect.deflates().then_some(&mut self.inflater);
+            let said = match connection.parser.next(&mut bytes, self.config.max_message_bytes, inflater) {
                 Ok(None) => return,
                 // Only the close frame matters still.
                 Ok(Some(Message::Text(_) | Message::Binary(_) | Message::Ping(_) | Message::Pong))

@@ -14,6 +14,7 @@ use crate::session::request::{Request, Upstream};
 use crate::session::state::{Limits, Session};
 use crate::wire::close::CloseReason;
 use crate::wire::dialect::{self, Dialect};
+use crate::wire::websocket::deflate::Inflater;
 use bytes::Bytes;
 use slab::Slab;
 use std::collections::VecDeque;
@@ -52,6 +53,8 @@ pub struct Shard {
     pub(super) out: Outgoing,
     /// Empty while it is in use.
     pub(super) buffer: Box<[u8]>,
+    /// For messages that come compressed.
+    pub(super) inflater: Inflater,
     /// Slots whose sockets had more than one read.
     pub(super) again: Vec<u32>,
     /// When to stop waiting for which client's close frame; all wait equally long, so the first is due first.
@@ -122,6 +125,7 @@ impl Shard {
             rooms: Rooms::default(),
             out: Outgoing::default(),
             buffer: vec![0; READ_BUFFER].into(),
+            inflater: Inflater::default(),
             again: Vec::new(),
             closing: VecDeque::new(),
             drain: None,

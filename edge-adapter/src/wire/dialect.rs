@@ -6,6 +6,8 @@ use std::fmt::Write;
 pub enum Dialect {
     /// JSON envelopes in WebSocket text frames.
     WebSocketJson,
+    /// The same, compressed where that is worth it.
+    WebSocketDeflate,
     /// JSON envelopes as server-sent events.
     Sse,
     /// JSON envelopes, one a line: for answers that are put together from them.
@@ -13,7 +15,7 @@ pub enum Dialect {
 }
 
 /// How many there are.
-pub const DIALECTS: usize = 3;
+pub const DIALECTS: usize = 4;
 
 impl Dialect {
     /// A number below [`DIALECTS`].
@@ -21,9 +23,19 @@ impl Dialect {
         self as usize
     }
 
+    /// The same without compression: for what only one session is given, which is not worth the work.
+    pub fn plain(self) -> Self {
+        if self == Dialect::WebSocketDeflate { Dialect::WebSocketJson } else { self }
+    }
+
+    /// Messages come and go compressed.
+    pub fn deflates(self) -> bool {
+        self == Dialect::WebSocketDeflate
+    }
+
     /// Frames are read as well as written, and the end is a handshake.
     pub fn is_websocket(self) -> bool {
-        self == Dialect::WebSocketJson
+        matches!(self, Dialect::WebSocketJson | Dialect::WebSocketDeflate)
     }
 }
 

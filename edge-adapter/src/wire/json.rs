@@ -6,6 +6,7 @@
 use crate::wire::dialect::{self, Dialect};
 use crate::wire::event::{Event, Failure, Payload, Position};
 use crate::wire::presence::{Online, Step};
+use crate::wire::websocket::deflate;
 use base64::{display::Base64Display, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use std::io::Write;
@@ -36,6 +37,7 @@ impl Envelope {
     pub fn encode(self, dialect: Dialect, cursor: Option<&str>) -> Bytes {
         match dialect {
             Dialect::WebSocketJson => self.into_frame(),
+            Dialect::WebSocketDeflate => deflate::text_frame(&self.buffer[HEAD_MAX..]).into(),
             Dialect::Sse => {
                 let head = dialect::sse_head(self.kind, cursor);
                 Bytes::from([head.as_bytes(), &self.buffer[HEAD_MAX..], dialect::SSE_TAIL].concat())
