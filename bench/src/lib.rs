@@ -8,6 +8,7 @@ mod frames;
 mod plain;
 mod report;
 mod server;
+mod socket;
 mod stats;
 mod workload;
 
