@@ -1,7 +1,7 @@
 //! Who is typing: a sign that ends by itself when it is not repeated, and with its author's leaving.
 use super::id::{RoomName, UserName};
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -63,16 +63,16 @@ impl Typing {
             }
         }
         // Others know authors, not sessions: one that types in another tab is typing still.
-        let holds = &self.holds;
-        let types = |room: &RoomName, user: &UserName| {
-            holds.iter().any(|((in_room, _), (author, _))| in_room == room && author == user)
-        };
-        ended.retain(|((room, _), user)| !types(room, user));
+        if !ended.is_empty() {
+            let typing: HashSet<(&RoomName, &UserName)> =
+                self.holds.iter().map(|((room, _), (user, _))| (room, user)).collect();
+            ended.retain(|((room, _), user)| !typing.contains(&(room, user)));
+        }
         ended
     }
 
     fn forget_ended(&mut self) {
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         let holds = &self.holds;
         self.ends.retain(|(_, key)| holds.contains_key(key) && seen.insert(key.clone()));
     }
