@@ -1,7 +1,7 @@
 //! Puts an edge together: shards, the link that feeds them, and the doors in front.
 use crate::{
     config::Config,
-    fanout::{post::Posts, shards::Shards},
+    fanout::{calls::Calls, post::Posts, shards::Shards},
     link::{self, Dialer, LinkConfig, LinkHandle, LinkMetrics},
     metrics::EdgeMetrics,
     session::request::Upstream,
@@ -40,7 +40,9 @@ impl Edge {
             move || link.attached()
         });
         let (draining, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let doors = Arc::new(Doors { config, shards, metrics, attached, metrics_text, draining, tasks });
+        let calls = Calls::new(shards.desk().clone(), upstream, &config, metrics.clone());
+        let doors =
+            Arc::new(Doors { config, shards, calls, metrics, attached, metrics_text, draining, tasks });
         Self { doors, link }
     }
 

@@ -1,10 +1,12 @@
 //! The doors: everything that comes in by HTTP. What is a room's session leaves HTTP behind at once and goes to a
 //! shard; the rest is small pages.
 pub mod connections;
+pub mod cors;
 pub mod origin;
 pub mod pages;
 pub mod problem;
 pub mod query;
+pub mod rest;
 pub mod server;
 pub mod websocket;
 
@@ -14,6 +16,7 @@ mod testing;
 mod tests;
 
 use crate::config::Config;
+use crate::fanout::calls::Calls;
 use crate::fanout::shards::Shards;
 use crate::metrics::EdgeMetrics;
 use crate::transport::problem::Problem;
@@ -30,6 +33,8 @@ pub struct Doors {
     pub config: Arc<Config>,
     /// Who takes the sessions.
     pub shards: Shards,
+    /// Who takes single requests.
+    pub calls: Calls,
     /// What is counted.
     pub metrics: EdgeMetrics,
     /// Whether the link to a core stands.
@@ -59,6 +64,7 @@ pub fn router(doors: Arc<Doors>) -> Router {
         // Names that cannot be a room's, such as an empty one, come here too, so that a browser can read why.
         .route("/ws/", any(websocket::connect))
         .route("/ws/{*room}", any(websocket::connect))
+        .merge(rest::routes(&doors))
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::wrong_method())
         .with_state(doors)
