@@ -1,7 +1,7 @@
 //! Puts an edge together: shards, the link that feeds them, and the doors in front.
 use crate::{
     config::Config,
-    fanout::{post::Posts, shards::Shards},
+    fanout::{calls::Calls, post::Posts, shards::Shards},
     link::{self, Dialer, LinkConfig, LinkHandle, LinkMetrics},
     metrics::EdgeMetrics,
     session::request::Upstream,
@@ -41,8 +41,9 @@ impl Edge {
         });
         let (draining, tasks) = (CancellationToken::new(), TaskTracker::new());
         let polls = Polls::default();
-        let doors =
-            Arc::new(Doors { config, shards, polls, metrics, attached, metrics_text, draining, tasks });
+        let calls = Calls::new(shards.desk().clone(), upstream, &config, metrics.clone());
+        let doors = Doors { config, shards, polls, calls, metrics, attached, metrics_text, draining, tasks };
+        let doors = Arc::new(doors);
         Self { doors, link }
     }
 

@@ -13,6 +13,8 @@ use prometheus_client::registry::Registry;
 pub struct EdgeMetrics {
     /// Sessions that are open now.
     pub connections: Gauge,
+    /// Requests over HTTP that wait for the core.
+    pub calls: Gauge,
     /// Messages that clients sent.
     pub messages_in: Counter,
     /// Events written, or put behind others to be written, once for each session.
@@ -53,6 +55,7 @@ impl EdgeMetrics {
     pub fn register(registry: &mut Registry) -> EdgeMetrics {
         let metrics = EdgeMetrics {
             connections: Gauge::default(),
+            calls: Gauge::default(),
             messages_in: Counter::default(),
             deliveries: Counter::default(),
             bytes_out: Counter::default(),
@@ -70,6 +73,7 @@ impl EdgeMetrics {
         };
         let m = metrics.clone();
         registry.register("hearth_edge_connections", "Sessions that are open now", m.connections);
+        registry.register("hearth_edge_calls", "Requests over HTTP that wait for the core", m.calls);
         registry.register("hearth_edge_sessions_closed", "Sessions that ended, by reason", m.closed);
         registry.register("hearth_edge_messages_in", "Messages that clients sent", m.messages_in);
         registry.register("hearth_edge_deliveries", "Events delivered, once for each session", m.deliveries);

@@ -30,7 +30,7 @@ pub fn depth(text: &str) -> Result<(), BadPayload> {
 }
 
 /// The same for what comes without the envelope that browsers write around it: `above` levels are not there.
-fn depth_below(text: &str, above: usize) -> Result<(), BadPayload> {
+pub fn depth_below(text: &str, above: usize) -> Result<(), BadPayload> {
     let mut depth = above;
     let mut scan = Scan::new(text);
     while let Some((byte, _)) = scan.next_structural() {

@@ -63,15 +63,18 @@ impl SharedPresence {
     }
 
     fn cost(&self) -> usize {
-        /// What a user costs beside name and meta.
-        const USER: usize = 64;
-        let one = |online: &Online| USER + online.user.as_str().len() + online.meta.len();
         match &self.told {
-            Told::State(all) => all.iter().map(one).sum(),
-            Told::Diff(changes) => changes.iter().map(|change| one(change.online())).sum(),
+            Told::State(all) => all.iter().map(cost_of).sum(),
+            Told::Diff(changes) => changes.iter().map(|change| cost_of(change.online())).sum(),
             Told::Count(_) => 0,
         }
     }
+}
+
+fn cost_of(online: &Online) -> usize {
+    /// What a user costs beside name and meta.
+    const USER: usize = 64;
+    USER + online.user.as_str().len() + online.meta.len()
 }
 
 /// Whose command is answered.
@@ -143,6 +146,15 @@ pub enum Delivery {
         /// There are more.
         more: bool,
     },
+    /// Who is online in a room, as it was asked.
+    Online {
+        /// Whose.
+        to: To,
+        /// The first of them, in order of names.
+        online: Vec<Online>,
+        /// How many there are in all.
+        count: usize,
+    },
     /// A session is let in.
     Opened {
         /// Its number.
@@ -177,6 +189,7 @@ impl Delivery {
                     sum(&page.events)
                 }
                 Delivery::Presence(shared) => shared.cost(),
+                Delivery::Online { online, .. } => online.iter().map(cost_of).sum(),
                 Delivery::History { events, .. } => sum(events),
                 _ => 0,
             }

@@ -116,6 +116,14 @@ impl Presences {
         });
     }
 
+    /// A user gives a sign of life in a room without having a session there.
+    pub fn visit(&self, room: &RoomName, user: &UserName, meta: Option<Bytes>) {
+        let now = Now::read();
+        self.turn(room, now.instant, true, |here| {
+            here.presence.visit(now.instant, now.micros, &self.rules, user, meta);
+        });
+    }
+
     /// Tells a subscriber who is online in a room, now and from now on. Again: tells it anew.
     pub fn watch(&self, room: &RoomName, outbox: &Arc<Outbox>) {
         let now = Instant::now();

@@ -4,8 +4,8 @@
 //! the user's last, the user stays for the timeout, and any session's return ends that. Users are counted by sessions, so a second
 //! tab neither joins nor leaves.
 //!
-//! A user's meta is the newest that a live session has set. Where none has, that of a session that vanished holds on, so that a page that
-//! reloads and sets nothing shows what it showed.
+//! A user's meta is the newest that a live session has set, or that the user has set without one. Where there is none, that of a session that
+//! vanished holds on, so that a page that reloads and sets nothing shows what it showed.
 //!
 //! What is told is the difference between what was told before and what is so now: changes within [`COALESCE`] come together, and
 //! what came and went in between is not told at all. A room of more than `max` users has only their number told.
@@ -137,7 +137,7 @@ enum Mode {
 struct User {
     entries: Vec<Entry>,
     since_us: u64,
-    /// What a vanished session had set, as long as no session has set anything since.
+    /// What a vanished session had set, or what was set without a session, as long as no session has set anything since.
     ghost: Option<Meta>,
     /// All sessions have vanished; until then one may come back.
     grace: Option<Instant>,
@@ -224,20 +224,44 @@ impl Presence {
         self.sessions -= 1;
         if let Some(meta) = entry.meta
             && user.entries.iter().all(|entry| entry.meta.is_none())
+            && user.ghost.as_ref().is_none_or(|ghost| ghost.set < meta.set)
         {
             user.ghost = Some(meta);
         }
         if user.entries.is_empty() {
-            let until = now + rules.timeout;
-            user.grace = Some(until);
-            self.ends.push_back((until, name.clone()));
+            self.begin_grace(now + rules.timeout, name);
         }
+        self.note(now, name);
+    }
+
+    /// A user gives a sign of life without having a session here: it is online from now on for the timeout, where no session
+    /// keeps it so. What it sets is its newest word, until a session sets another.
+    pub fn visit(&mut self, now: Instant, micros: u64, rules: &Rules, name: &UserName, meta: Option<Bytes>) {
+        self.sets += 1;
+        let set = self.sets;
+        let user = self.users.entry(name.clone()).or_insert_with(|| User::new(micros));
+        if !user.is_online() {
+            (user.since_us, user.ghost) = (micros, None);
+            self.online += 1;
+        }
+        if let Some(json) = meta {
+            user.ghost = Some(Meta { set, json });
+        }
+        if user.entries.is_empty() {
+            self.begin_grace(now + rules.timeout, name);
+        }
+        self.note(now, name);
+    }
+
+    fn begin_grace(&mut self, until: Instant, name: &UserName) {
+        let Some(user) = self.users.get_mut(name) else { return };
+        user.grace = Some(until);
+        self.ends.push_back((until, name.clone()));
         // A user that vanishes over and over leaves ends behind that mean nothing any more.
         if self.ends.len() > 2 * self.users.len() + 64 {
             let users = &self.users;
             self.ends.retain(|(at, name)| users.get(name).is_some_and(|user| user.grace == Some(*at)));
         }
-        self.note(now, name);
     }
 
     /// How many users are online.
@@ -411,8 +435,8 @@ impl User {
     }
 
     fn meta(&self) -> Bytes {
-        let newest = self.entries.iter().filter_map(|entry| entry.meta.as_ref()).max_by_key(|meta| meta.set);
-        newest.or(self.ghost.as_ref()).map_or(Bytes::from_static(b"{}"), |meta| meta.json.clone())
+        let metas = self.entries.iter().filter_map(|entry| entry.meta.as_ref()).chain(&self.ghost);
+        metas.max_by_key(|meta| meta.set).map_or(Bytes::from_static(b"{}"), |meta| meta.json.clone())
     }
 
     fn online(&self, name: &UserName) -> Online {

@@ -317,6 +317,10 @@ pub(super) fn core_frame(delivery: &Delivery, identity: &Identity) -> v1::CoreFr
         Delivery::History { to, room, position, events, more } => {
             (to, Frame::History(history(room, position, events, *more)))
         }
+        Delivery::Online { to, online, count } => {
+            let list = v1::OnlineList { online: all_online(online), count: *count as u64 };
+            (to, Frame::Online(list))
+        }
         Delivery::Opened { to, user, .. } => {
             (to, Frame::Opened(v1::Opened { user: user.as_ref().to_owned() }))
         }
@@ -393,7 +397,8 @@ pub(super) fn connect_frames(
         Delivery::Goodbye { grace_ms } => {
             push(None, Frame::Draining(v1::Draining { reconnect_after_ms: *grace_ms }))
         }
-        Delivery::Attached => {}
+        // Only links ask.
+        Delivery::Attached | Delivery::Online { .. } => {}
     }
 }
 

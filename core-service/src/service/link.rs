@@ -187,7 +187,10 @@ async fn act(sessions: &mut Sessions, outbox: &Outbox, frame: v1::EdgeFrame) {
                 Some(v1::open_session::Credentials::Reopened(opened)) => opened.user,
                 None => String::new(),
             };
-            return sessions.open(to, &open.id, &user);
+            return match open.call {
+                true => sessions.open_call(to, &open.id, &user),
+                false => sessions.open(to, &open.id, &user),
+            };
         }
         Some(Frame::Close(v1::CloseSession { vanished })) => {
             return sessions.close(session, if vanished { Gone::Vanished } else { Gone::Left });
@@ -203,6 +206,7 @@ async fn act(sessions: &mut Sessions, outbox: &Outbox, frame: v1::EdgeFrame) {
         }
         Some(Frame::History(history)) => (String::new(), Command::History(history)),
         Some(Frame::Pull(pull)) => (String::new(), Command::Pull(pull)),
+        Some(Frame::ListOnline(list)) => (String::new(), Command::ListOnline(list)),
         Some(Frame::Presence(presence)) => (String::new(), Command::Presence(presence)),
         Some(Frame::Publish(_) | Frame::Hello(_)) | None => {
             outbox.push(Delivery::Failed(

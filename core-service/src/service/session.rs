@@ -22,6 +22,8 @@ use std::{
     sync::Arc,
 };
 
+/// The most users that one listing names.
+const LIST_MAX: u32 = 1000;
 /// Why a personal room is closed to all but one.
 const NOT_YOURS: &str = "a personal room is its user's";
 
@@ -32,6 +34,7 @@ pub(super) enum Command {
     Publish(v1::Publish),
     History(v1::History),
     Presence(v1::SetPresence),
+    ListOnline(v1::ListOnline),
     Ping,
     Pull(v1::Pull),
 }
@@ -44,6 +47,7 @@ impl Command {
             | Command::Publish(v1::Publish { room, .. })
             | Command::History(v1::History { room, .. })
             | Command::Presence(v1::SetPresence { room, .. })
+            | Command::ListOnline(v1::ListOnline { room, .. })
             | Command::Pull(v1::Pull { room, .. }) => Some(room),
             Command::Ping => None,
         }
@@ -51,7 +55,7 @@ impl Command {
 
     /// Its answer may be long.
     fn is_long(&self) -> bool {
-        matches!(self, Command::Join(_) | Command::History(_) | Command::Pull(_))
+        matches!(self, Command::Join(_) | Command::History(_) | Command::Pull(_) | Command::ListOnline(_))
     }
 }
 
@@ -59,8 +63,18 @@ pub(super) struct Session {
     pub(super) id: Arc<str>,
     user: UserName,
     rooms: HashSet<RoomName>,
+    /// It is a single request over HTTP, and needs no join.
+    call: bool,
     /// What it had set where, as an edge brings it from another core.
     metas: HashMap<RoomName, Bytes>,
+}
+
+impl Session {
+    /// Whose sign of typing its own is. One request says that its user types and another that it does not, so to calls it is the
+    /// user's.
+    fn types_as(&self) -> Arc<str> {
+        if self.call { format!("call.{}", self.user.as_str()).into() } else { self.id.clone() }
+    }
 }
 
 /// The sessions of a stream. When it goes, they leave their rooms.
@@ -87,6 +101,15 @@ impl Sessions {
 
     /// Lets a session in. In dev mode it is whoever it says; nobody in particular is a guest.
     pub(super) fn open(&mut self, to: To, id: &str, user: &str) {
+        self.let_in(to, id, user, false);
+    }
+
+    /// Lets a session in that is a single request over HTTP.
+    pub(super) fn open_call(&mut self, to: To, id: &str, user: &str) {
+        self.let_in(to, id, user, true);
+    }
+
+    fn let_in(&mut self, to: To, id: &str, user: &str, call: bool) {
         let guest;
         let user = if user.is_empty() {
             guest = format!("guest-{:010x}", fastrand::u64(..1 << 40));
@@ -98,7 +121,8 @@ impl Sessions {
             Ok(user) => user,
             Err(error) => return self.outbox.push(Delivery::Refused(to, error.into())),
         };
-        let session = Session { id: id.into(), user, rooms: HashSet::new(), metas: HashMap::new() };
+        let (rooms, metas) = (HashSet::new(), HashMap::new());
+        let session = Session { id: id.into(), user, rooms, call, metas };
         let opened = Delivery::Opened {
             to: to.clone(),
             session: session.id.clone(),
@@ -301,11 +325,15 @@ impl Sessions {
             }
             (Command::Presence(presence), Some(room)) => {
                 let meta = convert::meta(presence.meta, self.door, self.config.max_meta_bytes)?;
-                if !session.rooms.contains(room) {
-                    return Err(Error::NotJoined);
-                }
-                if let Some(meta) = meta {
-                    self.hub.presence().set_meta(room, &session.user, &session.id, meta);
+                let presence = self.hub.presence();
+                match meta {
+                    _ if session.call && foreign => return Err(Error::Forbidden(NOT_YOURS)),
+                    meta if session.call => presence.visit(room, &session.user, meta),
+                    _ if !session.rooms.contains(room) => return Err(Error::NotJoined),
+                    Some(meta) => {
+                        presence.set_meta(room, &session.user, &session.id, meta);
+                    }
+                    None => {}
                 }
                 self.outbox.push(ack(None));
             }
@@ -321,11 +349,13 @@ impl Sessions {
                     Kind::System if self.door == Door::Edge => {
                         return Err(Error::Forbidden("only services publish system events"));
                     }
-                    Kind::Typing if !session.rooms.contains(room) => return Err(Error::NotJoined),
+                    Kind::Typing if !session.call && !session.rooms.contains(room) => {
+                        return Err(Error::NotJoined);
+                    }
                     kind if kind.is_ephemeral() => {
                         if kind == Kind::Typing {
                             let active = convert::typing(&new.payload)?;
-                            self.hub.note_typing(room, &session.id, &session.user, active);
+                            self.hub.note_typing(room, &session.types_as(), &session.user, active);
                         }
                         self.outbox.push(ack(None));
                         self.hub.broadcast(new).await?;
@@ -348,6 +378,12 @@ impl Sessions {
                 let (to, room) = (to.clone(), room.clone());
                 let (position, events, more) = (read.position, read.events, read.more);
                 self.outbox.push(Delivery::History { to, room, position, events, more });
+            }
+            (Command::ListOnline(_), Some(_)) if foreign => return Err(Error::Forbidden(NOT_YOURS)),
+            (Command::ListOnline(list), Some(room)) => {
+                let listed = self.hub.presence().list(room, "", list.limit.min(LIST_MAX) as usize);
+                let (online, count) = (listed.online, listed.count);
+                self.outbox.push(Delivery::Online { to: to.clone(), online, count });
             }
             (Command::Pull(_), Some(room)) if !session.rooms.contains(room) => return Err(Error::NotJoined),
             (Command::Pull(pull), Some(room)) => {

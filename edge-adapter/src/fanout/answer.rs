@@ -97,6 +97,8 @@ impl Shard {
                 self.drained(slot);
             }
             Post::Presence { room, shared } => self.presence(room, &shared),
+            // Calls have no connection.
+            Post::Called { .. } => {}
             Post::ShowPresence { session, room, shared } => self.show_presence(session, room, &shared),
             Post::LeaveFailed { session, id, name, failure } => {
                 let Some(slot) = self.open(session) else { return };

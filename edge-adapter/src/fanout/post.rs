@@ -4,6 +4,7 @@ pub use crate::session::key::RoomId;
 use crate::session::key::SessionKey;
 use crate::session::request::ClientId;
 use crate::wire::event::{Failure, Position};
+use crate::wire::presence::Online;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -108,6 +109,13 @@ pub enum Post {
         /// It had been published before.
         duplicate: bool,
     },
+    /// What only a call is told.
+    Called {
+        /// Which.
+        session: SessionKey,
+        /// The answer.
+        answer: CallAnswer,
+    },
     /// A command succeeded of which there is nothing more to say.
     Done {
         /// Which.
@@ -202,6 +210,23 @@ pub enum Post {
     },
 }
 
+/// What a call is told and no other session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallAnswer {
+    /// A publish without an id succeeded.
+    Published {
+        /// Where the event stands; none for ephemeral kinds.
+        seq: Option<u64>,
+    },
+    /// Who is online in a room.
+    Online {
+        /// The first of them, in order of their names.
+        online: Vec<Online>,
+        /// How many there are in all.
+        count: u64,
+    },
+}
+
 /// What any post takes beside the events in it, roughly, in bytes.
 const POST_BYTES: usize = 256;
 
@@ -216,6 +241,9 @@ impl Post {
                 Post::Joined { page: events, .. }
                 | Post::Page { events, .. }
                 | Post::History { events, .. } => of(events),
+                Post::Called { answer: CallAnswer::Online { online, .. }, .. } => {
+                    online.iter().map(Online::weight).sum()
+                }
                 _ => 0,
             }
     }

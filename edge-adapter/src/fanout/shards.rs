@@ -1,5 +1,6 @@
 //! The handle in front of all shards.
 use crate::config::Config;
+use crate::fanout::calls::Desk;
 use crate::fanout::connection::NewSession;
 use crate::fanout::inbox::Inbox;
 use crate::fanout::post::{Post, Posts};
@@ -11,8 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use tokio::sync::Notify;
 
-/// A session's name has 8 bits for its shard.
-const SHARDS_MAX: usize = 256;
+/// A session's name has 8 bits for its shard, and one number more is the calls'.
+const SHARDS_MAX: usize = 255;
 
 /// All shards of an edge; clones are the same shards.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ struct Shared {
     config: Arc<Config>,
     metrics: EdgeMetrics,
     inboxes: Vec<Arc<Inbox>>,
+    /// Behind them, to the link: requests over HTTP.
+    desk: Desk,
     next: AtomicUsize,
     census: Arc<Census>,
 }
@@ -39,8 +42,10 @@ pub struct Census {
 impl Shards {
     /// Inboxes for as many shards as the settings ask for. What is put in waits for [`Shards::run`].
     pub fn new(config: Arc<Config>, metrics: EdgeMetrics) -> Shards {
-        let inboxes = (0..config.shards.clamp(1, SHARDS_MAX)).map(|_| Arc::default()).collect();
-        let shared = Shared { config, metrics, inboxes, next: AtomicUsize::new(0), census: Arc::default() };
+        let inboxes: Vec<Arc<Inbox>> =
+            (0..config.shards.clamp(1, SHARDS_MAX)).map(|_| Arc::default()).collect();
+        let (desk, next) = (Desk::new(inboxes.len()), AtomicUsize::new(0));
+        let shared = Shared { config, metrics, inboxes, desk, next, census: Arc::default() };
         Shards { shared: Arc::new(shared) }
     }
 
@@ -59,6 +64,11 @@ impl Shards {
             // A turn takes what there is and then waits, so it needs no budget to be fair.
             tokio::spawn(tokio::task::unconstrained(shard.run()));
         }
+    }
+
+    /// Where the answers to requests over HTTP go.
+    pub fn desk(&self) -> &Desk {
+        &self.shared.desk
     }
 
     /// Gives a connection to a shard, in turn.
@@ -89,19 +99,21 @@ impl Shards {
 
 impl Posts for Shards {
     fn shards(&self) -> usize {
-        self.shared.inboxes.len()
+        self.shared.inboxes.len() + 1
     }
 
     fn post(&self, shard: usize, posts: &mut Vec<Post>) {
         match self.shared.inboxes.get(shard) {
             Some(inbox) => inbox.post(posts),
+            None if shard == self.shared.inboxes.len() => self.shared.desk.post(posts),
             None => posts.clear(),
         }
     }
 
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         // The first full one wakes the task, which then asks for the next.
-        match self.shared.inboxes.iter().all(|inbox| inbox.poll_room(cx).is_ready()) {
+        let Shared { inboxes, desk, .. } = &*self.shared;
+        match inboxes.iter().all(|inbox| inbox.poll_room(cx).is_ready()) && desk.poll_room(cx).is_ready() {
             true => Poll::Ready(()),
             false => Poll::Pending,
         }

@@ -35,7 +35,7 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future).await.expect("it should have happened by now")
 }
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     Config {
         heartbeat: Duration::from_secs(25),
         max_message_bytes: 64 * 1024,

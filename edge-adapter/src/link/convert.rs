@@ -2,7 +2,10 @@
 use crate::{
     fanout::shared::SharedEvent,
     session::key::SessionKey,
-    wire::event::{Code, Event, Failure, Kind, Payload, Position},
+    wire::{
+        event::{Code, Event, Failure, Kind, Payload, Position},
+        presence::Online,
+    },
 };
 use bytes::Bytes;
 use hearth_proto::v1::{self, core_frame::Frame as FromCore, edge_frame::Frame};
@@ -48,6 +51,11 @@ pub fn position(position: Option<v1::Position>) -> Position {
     Position { epoch: epoch.into(), seq }
 }
 
+/// A user who is online.
+pub fn online(v1::PresenceUser { user, meta, sessions, since }: v1::PresenceUser) -> Online {
+    Online { user: user.into(), meta: meta.into(), sessions, since_us: since.map_or(0, micros) }
+}
+
 /// Why a core refused.
 pub fn failure(error: v1::Error) -> Failure {
     let code = match GrpcCode::from_i32(error.code) {
@@ -83,13 +91,13 @@ pub fn hello(edge: &str) -> v1::EdgeFrame {
 }
 
 /// A session begins, or is brought to another core.
-pub fn open(session: SessionKey, request: u64, id: &str, who: Who<'_>) -> v1::EdgeFrame {
+pub fn open(session: SessionKey, request: u64, id: &str, who: Who<'_>, call: bool) -> v1::EdgeFrame {
     use v1::open_session::Credentials;
     let credentials = match who {
         Who::Dev(user) => Credentials::DevUser(user.to_owned()),
         Who::Known(user) => Credentials::Reopened(v1::Opened { user: user.to_owned() }),
     };
-    let open = v1::OpenSession { id: id.to_owned(), credentials: Some(credentials) };
+    let open = v1::OpenSession { id: id.to_owned(), credentials: Some(credentials), call };
     of_session(session, request, Frame::Open(open))
 }
 
@@ -105,6 +113,11 @@ pub enum Who<'a> {
 /// A session ends.
 pub fn close(session: SessionKey, vanished: bool) -> v1::EdgeFrame {
     of_session(session, 0, Frame::Close(v1::CloseSession { vanished }))
+}
+
+/// A session asks who is online in a room.
+pub fn list_online(session: SessionKey, request: u64, room: &str, limit: u32) -> v1::EdgeFrame {
+    of_session(session, request, Frame::ListOnline(v1::ListOnline { room: room.to_owned(), limit }))
 }
 
 /// A session sets its meta in a room, or gives a sign of life there.

@@ -34,6 +34,7 @@ impl Queue {
         let bounded = !matches!(
             request,
             Request::Open { .. }
+                | Request::Call { .. }
                 | Request::Close { .. }
                 | Request::Pull { .. }
                 | Request::ShowPresence { .. }
@@ -99,7 +100,9 @@ pub fn weight(request: &Request) -> usize {
             Request::Presence { id: own, room, meta, .. } => {
                 id(own) + room.len() + meta.as_ref().map_or(0, |meta| meta.len())
             }
+            Request::ListOnline { room, .. } => room.len(),
             Request::Open { .. }
+            | Request::Call { .. }
             | Request::Close { .. }
             | Request::Pull { .. }
             | Request::ShowPresence { .. }

@@ -47,6 +47,8 @@ struct Session {
     id: Arc<str>,
     /// Its user, once the core has let it in.
     user: Option<Arc<str>>,
+    /// It is a single request over HTTP.
+    call: bool,
     /// The number under which the core was asked to let it in.
     opening: u64,
     rooms: Vec<RoomId>,
@@ -138,7 +140,8 @@ impl Table {
     /// A shard asks.
     pub fn request(&mut self, now: Instant, request: Request) {
         match request {
-            Request::Open { session, id, dev_user } => self.open(now, session, id, dev_user),
+            Request::Open { session, id, dev_user } => self.open(now, session, id, dev_user, false),
+            Request::Call { session, id, dev_user } => self.open(now, session, id, dev_user, true),
             Request::Close { session, vanished } => {
                 if self.forget(session) && self.is_attached() {
                     self.out.frames.push_back(convert::close(session, vanished));
@@ -152,7 +155,9 @@ impl Table {
             }
             Request::ShowPresence { session, room } => self.wants_presence(session, room, 0),
             Request::Leave { session, id, room } => self.ask(now, session, What::Leave { id, room }),
-            Request::Publish { session, id: None, room, kind, payload } if kind.is_ephemeral() => {
+            Request::Publish { session, id: None, room, kind, payload }
+                if kind.is_ephemeral() && !self.is_call(session) =>
+            {
                 self.whisper(session, &room, kind, &payload);
             }
             Request::Publish { session, id, room, kind, payload } => {
@@ -160,6 +165,9 @@ impl Table {
             }
             Request::History { session, id, room, after, before, limit } => {
                 self.ask(now, session, What::History { id, room, after, before, limit });
+            }
+            Request::ListOnline { session, room, limit } => {
+                self.ask(now, session, What::ListOnline { room, limit });
             }
             Request::Pull { session, room, after } => self.pull(session, &room, after),
             Request::GiveUp => self.give_up(),
@@ -229,11 +237,15 @@ impl Table {
         self.last_number
     }
 
-    fn open(&mut self, now: Instant, key: SessionKey, id: Arc<str>, dev_user: Option<Box<str>>) {
+    fn is_call(&self, session: SessionKey) -> bool {
+        self.sessions.get(&session).is_some_and(|session| session.call)
+    }
+
+    fn open(&mut self, now: Instant, key: SessionKey, id: Arc<str>, dev_user: Option<Box<str>>, call: bool) {
         self.ids.insert(Arc::clone(&id), key);
         let (rooms, pending, opening) = (Vec::new(), VecDeque::new(), self.last_number + 1);
-        self.sessions.insert(key, Session { id: Arc::clone(&id), user: None, opening, rooms, pending });
-        self.ask(now, key, What::Open { id, dev_user });
+        self.sessions.insert(key, Session { id: Arc::clone(&id), user: None, call, opening, rooms, pending });
+        self.ask(now, key, What::Open { id, dev_user, call });
     }
 
     /// Keeps a request until it is answered, and sends it if there is a core. A session that has gone asks in vain.
@@ -369,6 +381,9 @@ impl Table {
             }
             What::Presence { id, room, .. } => {
                 Post::Failed { session, due: true, id, name: Some(room), failure }
+            }
+            What::ListOnline { room, .. } => {
+                Post::Failed { session, due: true, id: None, name: Some(room), failure }
             }
             What::History { id, room: name, .. } => Post::HistoryFailed { session, id, name, failure },
         };

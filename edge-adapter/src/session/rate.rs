@@ -1,5 +1,6 @@
 //! How fast a session may give commands, and when it has been refused too often. GCRA: one number for each session.
-use std::time::Duration;
+//! Requests over HTTP have no session to count by, so they count by user ([`Meters`]).
+use std::{collections::HashMap, time::Duration};
 
 /// So many commands refused for their rate ...
 const REFUSALS_MAX: usize = 100;
@@ -24,12 +25,28 @@ impl Rate {
     }
 }
 
+/// When all commands so far would have come at the rate allowed, in nanoseconds on the caller's clock (GCRA's
+/// theoretical arrival time).
+#[derive(Debug, Default)]
+struct Paid(u64);
+
+impl Paid {
+    /// Charges for one command; else says after how many milliseconds there is credit.
+    fn charge(&mut self, rate: &Rate, now: u64) -> Result<(), u64> {
+        let paid_until = self.0.max(now) + rate.interval;
+        let owed = paid_until - now;
+        if owed > rate.burst {
+            return Err((owed - rate.burst).div_ceil(1_000_000));
+        }
+        self.0 = paid_until;
+        Ok(())
+    }
+}
+
 /// What one session has used.
 #[derive(Debug, Default)]
 pub struct Meter {
-    /// When all commands so far would have come at the rate allowed, in nanoseconds on the caller's clock (GCRA's
-    /// theoretical arrival time).
-    paid_until: u64,
+    paid: Paid,
     refusals: Option<Box<Refusals>>,
 }
 
@@ -46,15 +63,46 @@ impl Meter {
     /// Charges for one command.
     pub fn charge(&mut self, rate: &Rate, now: Duration) -> Result<(), TooSoon> {
         let now = nanos(now);
-        let paid_until = self.paid_until.max(now) + rate.interval;
-        let owed = paid_until - now;
-        if owed > rate.burst {
+        self.paid.charge(rate, now).map_err(|wait| {
             let enough = self.refusals.get_or_insert_default().add(now);
-            let wait = (owed - rate.burst).div_ceil(1_000_000);
-            return Err(if enough { TooSoon::Enough } else { TooSoon::Wait(wait) });
+            if enough { TooSoon::Enough } else { TooSoon::Wait(wait) }
+        })
+    }
+}
+
+/// The most users whose requests are counted at the same time: some 10 MB. Whoever has its whole burst again is forgotten first.
+const USERS_MAX: usize = 100_000;
+/// When nobody can be forgotten, in milliseconds.
+const FULL_WAIT_MS: u64 = 1000;
+
+/// What users have used by requests.
+#[derive(Debug, Default)]
+pub struct Meters {
+    users: HashMap<Box<str>, Paid>,
+    /// At so many users those are looked for who can be forgotten.
+    sweep_at: usize,
+}
+
+impl Meters {
+    /// Charges for one request; else says after how many milliseconds there is credit.
+    pub fn charge(&mut self, rate: &Rate, now: Duration, user: &str) -> Result<(), u64> {
+        if rate.interval == 0 {
+            return Ok(());
         }
-        self.paid_until = paid_until;
-        Ok(())
+        let now = nanos(now);
+        if let Some(paid) = self.users.get_mut(user) {
+            return paid.charge(rate, now);
+        }
+        if self.users.len() >= self.sweep_at {
+            self.users.retain(|_, paid| paid.0 > now);
+            self.users.shrink_to(2 * self.users.len());
+            // Twice as many as are left: a sweep is paid for by those who come before the next one.
+            self.sweep_at = (2 * self.users.len()).clamp(1024, USERS_MAX);
+        }
+        if self.users.len() >= USERS_MAX {
+            return Err(FULL_WAIT_MS);
+        }
+        self.users.entry(user.into()).or_default().charge(rate, now)
     }
 }
 
@@ -121,8 +169,25 @@ mod tests {
     }
 
     #[test]
+    fn users_are_counted_apart_and_forgotten_when_they_have_their_burst_again() {
+        let (mut meters, rate) = (Meters::default(), Rate::new(10, 2));
+        let at = |ms| NOW + Duration::from_millis(ms);
+        assert_eq!([0; 3].map(|_| meters.charge(&rate, NOW, "ann")), [Ok(()), Ok(()), Err(100)]);
+        assert_eq!(meters.charge(&rate, NOW, "bob"), Ok(()));
+        for n in 0..USERS_MAX - 2 {
+            assert_eq!(meters.charge(&rate, NOW, &format!("user-{n}")), Ok(()));
+        }
+        assert_eq!(meters.charge(&rate, at(50), "cyd"), Err(FULL_WAIT_MS), "all of them still owe something");
+        assert_eq!(meters.charge(&rate, at(50), "ann"), Err(50), "whoever is known is judged as before");
+        assert_eq!(meters.charge(&rate, at(100), "cyd"), Ok(()));
+        assert_eq!(meters.users.len(), 2, "ann owes still");
+    }
+
+    #[test]
     fn no_rate_is_no_limit() {
         let (mut meter, rate) = (Meter::default(), Rate::new(0, 0));
         assert!((0..10_000).all(|_| meter.charge(&rate, NOW).is_ok()));
+        let mut meters = Meters::default();
+        assert!((0..10_000).all(|_| meters.charge(&rate, NOW, "ann").is_ok()) && meters.users.is_empty());
     }
 }

@@ -19,6 +19,16 @@ pub enum Request {
         /// In dev mode, the name it gave itself.
         dev_user: Option<Box<str>>,
     },
+    /// Lets a session in that is a single request over HTTP: it joins nothing, and needs no join for what it asks. What it publishes is
+    /// answered also where there is no id. Answered by `Refused` alone: what it asks need not wait.
+    Call {
+        /// Who asks.
+        session: SessionKey,
+        /// Its id.
+        id: Arc<str>,
+        /// In dev mode, the name it gave itself.
+        dev_user: Option<Box<str>>,
+    },
     /// The session has gone.
     Close {
         /// Who has gone.
@@ -98,6 +108,15 @@ pub enum Request {
         /// At most this many.
         limit: u32,
     },
+    /// Asks who is online in a room; for a call. Answered by `Called`, or by `Failed`.
+    ListOnline {
+        /// Who asks.
+        session: SessionKey,
+        /// The room.
+        room: Arc<str>,
+        /// At most this many.
+        limit: u32,
+    },
     /// The socket has room for the next page of a replay. Answered by `Page`, or by `Joined` anew.
     Pull {
         /// Who asks.
@@ -117,6 +136,6 @@ pub struct Busy;
 
 /// Where requests go. The link is one; tests have others.
 pub trait Upstream: Send + Sync {
-    /// Takes a request. `Open`, `Close`, `Pull`, `ShowPresence` and `GiveUp` are never refused: there are only so many sessions.
+    /// Takes a request. `Open`, `Call`, `Close`, `Pull`, `ShowPresence` and `GiveUp` are never refused: there are only so many sessions.
     fn send(&self, request: Request) -> Result<(), Busy>;
 }

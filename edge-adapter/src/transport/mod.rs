@@ -1,12 +1,14 @@
 //! The doors: everything that comes in by HTTP. What is a room's session leaves HTTP behind at once and goes to a
 //! shard; the rest is small pages.
 pub mod connections;
+pub mod cors;
 pub mod long_poll;
 pub mod origin;
 pub mod pages;
 pub mod pipe;
 pub mod problem;
 pub mod query;
+pub mod rest;
 pub mod server;
 pub mod sse;
 pub mod websocket;
@@ -17,6 +19,7 @@ mod testing;
 mod tests;
 
 use crate::config::Config;
+use crate::fanout::calls::Calls;
 use crate::fanout::shards::Shards;
 use crate::metrics::EdgeMetrics;
 use crate::transport::long_poll::Polls;
@@ -37,6 +40,8 @@ pub struct Doors {
     pub shards: Shards,
     /// Sessions that are polled.
     pub polls: Polls,
+    /// Who takes single requests.
+    pub calls: Calls,
     /// What is counted.
     pub metrics: EdgeMetrics,
     /// Whether the link to a core stands.
@@ -77,6 +82,7 @@ pub fn router(doors: Arc<Doors>) -> Router {
         .route("/poll/{*room}", any(long_poll::poll))
         .route("/events", any(sse::stream))
         .route("/events/{*room}", any(sse::stream))
+        .merge(rest::routes(&doors))
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::wrong_method())
         .with_state(doors)

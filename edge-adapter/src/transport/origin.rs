@@ -1,8 +1,9 @@
 //! Which pages may connect. A browser lets any page open a WebSocket to any host and says only where the page came
 //! from, so without this check a strange page could act with its visitor's rights.
 use crate::config::Config;
+use crate::transport::problem::Problem;
 use http::header::{HOST, ORIGIN};
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, StatusCode, Uri};
 use std::net::{IpAddr, SocketAddr};
 
 /// Whether a request may come from where it says. No `Origin` means no browser: allowed.
@@ -17,13 +18,37 @@ pub fn allowed(config: &Config, uri: &Uri, headers: &HeaderMap) -> bool {
         return true;
     }
     let Some((scheme, authority)) = split(origin) else { return false };
-    // HTTP/2 and absolute URIs name the host in the URI.
-    let host = uri.authority().map(|authority| authority.as_str());
-    let host = host.or_else(|| headers.get(HOST)?.to_str().ok());
     // A page of evil.test whose name was turned to 127.0.0.1 is of the same origin as what answers there.
     let is_trusted = |host: &str| !config.local_hosts_only || is_local(host) || is_address(host);
-    host.is_some_and(|host| is_same(scheme, authority, host) && is_trusted(host))
+    host(uri, headers).is_some_and(|host| is_same(scheme, authority, host) && is_trusted(host))
         || (config.allow_local_origins && is_local(authority))
+}
+
+/// What a page is told that may not.
+pub fn foreign() -> Problem {
+    let detail = "pages of this origin may not connect; see --allowed-origins";
+    Problem::new(StatusCode::FORBIDDEN, "permission_denied", detail)
+}
+
+/// Whether what is read without saying where from may be shown. To read, a page need not say so if it is of the same origin,
+/// and on loopback a name that was turned here makes any page that; so there only local names are answered to, addresses, and what
+/// was allowed.
+pub fn host_allowed(config: &Config, uri: &Uri, headers: &HeaderMap) -> bool {
+    let listed = |host: &str| {
+        config.allowed_origins.iter().any(|allowed| {
+            allowed == "*"
+                || split(allowed).is_some_and(|(scheme, authority)| is_same(scheme, authority, host))
+        })
+    };
+    // A browser always names one.
+    !config.local_hosts_only
+        || host(uri, headers).is_none_or(|host| is_local(host) || is_address(host) || listed(host))
+}
+
+/// The host that was asked. HTTP/2 and absolute URIs name it in the URI.
+fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    let host = uri.authority().map(|authority| authority.as_str());
+    host.or_else(|| headers.get(HOST)?.to_str().ok())
 }
 
 /// Scheme and `host[:port]`; only http and https have them.
@@ -117,8 +142,20 @@ mod tests {
         for (host, origin, expected) in table {
             assert_eq!(allowed(&config, &uri, &headers(host, origin)), expected, "{origin} on {host}");
         }
-        let listed = Config { allowed_origins: vec!["http://evil.test:8080".into()], ..config };
+        let listed = Config { allowed_origins: vec!["http://evil.test:8080".into()], ..config.clone() };
         assert!(allowed(&listed, &uri, &headers("evil.test:8080", "http://evil.test:8080")));
+
+        // To read, such a page need not name its origin.
+        let reads = |config: &Config, host: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, HeaderValue::from_static(host));
+            host_allowed(config, &uri, &headers)
+        };
+        for (host, _, expected) in table {
+            assert_eq!(reads(&config, host), expected, "{host}");
+        }
+        assert!(reads(&listed, "evil.test:8080") && !reads(&listed, "other.test:8080"));
+        assert!(reads(&testing::config(), "evil.test:8080"), "elsewhere any name may be the edge's");
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! Errors over HTTP: RFC 9457 `application/problem+json`, with the same code words as everywhere else.
+use crate::wire::event::{Code, Failure};
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -46,10 +47,46 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).with(RETRY_AFTER, "1")
     }
 
+    /// 503: not now. Whoever is told `resource_exhausted` can be sure that nothing was done.
+    pub fn not_now(code: Code, detail: impl Into<Cow<'static, str>>, retry_after_ms: u64) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code.name(), detail).retry_after(retry_after_ms)
+    }
+
+    /// Says when to try again. HTTP counts whole seconds.
+    fn retry_after(mut self, ms: u64) -> Self {
+        let seconds = HeaderValue::from(ms.div_ceil(1000).max(1));
+        self.headers.get_or_insert_default().insert(RETRY_AFTER, seconds);
+        self
+    }
+
     /// Adds a header.
     pub fn with(mut self, name: HeaderName, value: &'static str) -> Self {
         self.headers.get_or_insert_default().insert(name, HeaderValue::from_static(value));
         self
+    }
+}
+
+/// The one place where a command's failure becomes an HTTP status.
+impl From<Failure> for Problem {
+    fn from(Failure { code, message, retry_after_ms }: Failure) -> Self {
+        let status = match code {
+            Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => StatusCode::BAD_REQUEST,
+            Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Code::PermissionDenied => StatusCode::FORBIDDEN,
+            Code::NotFound => StatusCode::NOT_FOUND,
+            Code::Unimplemented => StatusCode::METHOD_NOT_ALLOWED,
+            Code::Aborted => StatusCode::CONFLICT,
+            Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+            Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        let problem = Problem::new(status, code.name(), message);
+        match (code, retry_after_ms) {
+            (_, Some(ms)) => problem.retry_after(ms),
+            // These always say it.
+            (Code::ResourceExhausted | Code::Unavailable, None) => problem.retry_after(0),
+            (_, None) => problem,
+        }
     }
 }
 

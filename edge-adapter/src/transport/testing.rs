@@ -1,15 +1,22 @@
 //! What the tests of this folder share: an edge's doors on a real socket, with a core that lets everybody in.
 use crate::config::Config;
-use crate::fanout::post::{Post, Posts};
+use crate::fanout::calls::Calls;
+use crate::fanout::post::{CallAnswer, Post, Posts};
 use crate::fanout::shards::Shards;
+use crate::fanout::shared::SharedEvent;
 use crate::metrics::EdgeMetrics;
+use crate::session::key::SessionKey;
 use crate::session::request::{Busy, Request, Upstream};
-use crate::transport::Doors;
 use crate::transport::server::Server;
+use crate::transport::{Doors, router};
+use crate::wire::event::{Code, Event, Failure, Kind, Payload, Position};
+use crate::wire::presence::Online;
+use axum::Router;
+use bytes::Bytes;
 use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -41,17 +48,79 @@ pub fn config() -> Config {
     }
 }
 
-/// Opens every session under the name that it gives itself.
-struct OpenCore(Shards);
+/// Opens every session under the name that it gives itself, and answers what is asked, in the room `fails.CODE` with that failure.
+struct OpenCore {
+    shards: Shards,
+    asked: Arc<Mutex<Vec<Request>>>,
+}
 
 impl Upstream for OpenCore {
     fn send(&self, request: Request) -> Result<(), Busy> {
-        if let Request::Open { session, dev_user, .. } = request {
-            let user = dev_user.as_deref().unwrap_or("guest").into();
-            self.0.post(session.shard(), &mut vec![Post::Opened { session, user }]);
+        if let Some((session, post)) = reply(&request) {
+            self.shards.post(session.shard(), &mut vec![post]);
         }
+        self.asked.lock().unwrap().push(request);
         Ok(())
     }
+}
+
+fn reply(request: &Request) -> Option<(SessionKey, Post)> {
+    let (session, post) = match request {
+        Request::Open { session, dev_user, .. } => {
+            let user = dev_user.as_deref().unwrap_or("guest").into();
+            return Some((*session, Post::Opened { session: *session, user }));
+        }
+        Request::Publish { session, id, room, kind, .. } => {
+            let (session, name, seq) = (*session, room.clone(), (!kind.is_ephemeral()).then_some(7));
+            let post = match id.clone() {
+                Some(id) => Post::Ack { session, id, name: name.clone(), seq, duplicate: false },
+                None => Post::Called { session, answer: CallAnswer::Published { seq } },
+            };
+            (session, fails(&name, session).unwrap_or(post))
+        }
+        Request::Presence { session, id, room, .. } => {
+            (*session, Post::Done { session: *session, id: id.clone(), name: room.clone() })
+        }
+        Request::ListOnline { session, .. } => {
+            let ann =
+                Online { user: "ann".into(), meta: r#"{"a":1}"#.into(), sessions: 2, since_us: 1_500_000 };
+            let answer = CallAnswer::Online { online: vec![ann], count: 9 };
+            (*session, Post::Called { session: *session, answer })
+        }
+        Request::History { session, id, room: name, .. } => {
+            let position = Position { epoch: "e".into(), seq: 7 };
+            let (session, id, events) = (*session, id.clone(), vec![event(name)]);
+            (session, Post::History { session, id, name: name.clone(), position, events, more: true })
+        }
+        _ => return None,
+    };
+    Some((session, post))
+}
+
+fn event(room: &Arc<str>) -> Arc<SharedEvent> {
+    let payload = Payload::Json(Bytes::from_static(br#"{"n":1}"#));
+    let (room, author) = (room.clone(), "ann".into());
+    let event = Event { room, kind: Kind::Text, seq: 7, id: None, author, payload, timestamp_us: 2_000_000 };
+    Arc::new(SharedEvent::new(event, "e".into()))
+}
+
+fn fails(room: &str, session: SessionKey) -> Option<Post> {
+    let code = match room.strip_prefix("fails.")? {
+        "invalid" => Code::InvalidArgument,
+        "precondition" => Code::FailedPrecondition,
+        "range" => Code::OutOfRange,
+        "unauthenticated" => Code::Unauthenticated,
+        "forbidden" => Code::PermissionDenied,
+        "unknown" => Code::NotFound,
+        "unimplemented" => Code::Unimplemented,
+        "aborted" => Code::Aborted,
+        "exhausted" => Code::ResourceExhausted,
+        "unavailable" => Code::Unavailable,
+        "internal" => Code::Internal,
+        _ => return None,
+    };
+    let failure = Failure::new(code, "because").retry_after_ms(1500);
+    Some(Post::Failed { session, due: true, id: None, name: None, failure })
 }
 
 /// An edge under test.
@@ -59,6 +128,8 @@ pub struct Edge {
     pub address: SocketAddr,
     pub server: Arc<Server>,
     pub attached: Arc<AtomicBool>,
+    asked: Arc<Mutex<Vec<Request>>>,
+    doors: Arc<Doors>,
     registry: Arc<Registry>,
     stop: CancellationToken,
     running: JoinHandle<()>,
@@ -74,13 +145,17 @@ impl Edge {
         let mut registry = Registry::default();
         let metrics = EdgeMetrics::register(&mut registry);
         let shards = Shards::new(config.clone(), metrics.clone());
-        let upstream: Arc<dyn Upstream> = Arc::new(OpenCore(shards.clone()));
+        let asked = Arc::default();
+        let core = OpenCore { shards: shards.clone(), asked: Arc::clone(&asked) };
+        let upstream: Arc<dyn Upstream> = Arc::new(core);
         shards.run(&upstream);
+        let calls = Calls::new(shards.desk().clone(), upstream, &config, metrics.clone());
         let attached = Arc::new(AtomicBool::new(true));
         let shown = attached.clone();
         let doors = Doors {
             config,
             shards,
+            calls,
             metrics,
             attached: Box::new(move || shown.load(Ordering::SeqCst)),
             polls: Default::default(),
@@ -88,7 +163,8 @@ impl Edge {
             draining: CancellationToken::new(),
             tasks: Default::default(),
         };
-        let server = Arc::new(change(Server::new(Arc::new(doors))));
+        let doors = Arc::new(doors);
+        let server = Arc::new(change(Server::new(doors.clone())));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
@@ -96,7 +172,7 @@ impl Edge {
             let (server, stop) = (server.clone(), stop.clone());
             async move { server.run(listener, stop.cancelled_owned()).await.unwrap() }
         });
-        Edge { address, server, attached, registry: Arc::new(registry), stop, running }
+        Edge { address, server, attached, asked, doors, registry: Arc::new(registry), stop, running }
     }
 
     /// Begins the shutdown.
@@ -107,6 +183,30 @@ impl Edge {
     /// Waits until the edge has ended by itself.
     pub async fn ended(self) {
         timeout(PATIENCE, self.running).await.expect("the edge does not end").unwrap();
+    }
+
+    /// What the core was asked since.
+    pub fn asked(&self) -> Vec<Request> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+
+    /// From now on nothing new is let in, and idle connections end; what is under way meets these routes.
+    pub fn begin_drain(&self) -> Router {
+        self.doors.draining.cancel();
+        router(self.doors.clone())
+    }
+
+    /// One request with a body, which is announced unless a line says otherwise.
+    pub async fn ask_with(&self, request_line: &str, lines: &[&str], body: &str) -> Answer {
+        let mut stream = self.connect().await;
+        let length = format!("Content-Length: {}", body.len());
+        let mut lines = lines.to_vec();
+        if !lines.iter().any(|line| line.starts_with("Content-Length") || line.starts_with("Transfer-")) {
+            lines.push(&length);
+        }
+        send(&mut stream, request_line, &lines).await;
+        stream.write_all(body.as_bytes()).await.unwrap();
+        read_answer(&mut stream).await
     }
 
     /// How many requests were refused for this reason.

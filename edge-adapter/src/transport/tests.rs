@@ -2,3 +2,4 @@
 mod handshake;
 mod limits;
 mod pages;
+mod rest;

@@ -83,9 +83,7 @@ struct Handshake {
 fn check(doors: &Doors, request: &Request<Body>) -> Result<Handshake, Refusal> {
     let headers = request.headers();
     if !origin::allowed(&doors.config, request.uri(), headers) {
-        let detail = "pages of this origin may not connect; see --allowed-origins";
-        let problem = Problem::new(StatusCode::FORBIDDEN, "permission_denied", detail);
-        return Err(Refusal { reason: "origin", problem });
+        return Err(Refusal { reason: "origin", problem: origin::foreign() });
     }
     if request.method() != Method::GET {
         return Err(Refusal::handshake(Problem::method_not_allowed("GET")));

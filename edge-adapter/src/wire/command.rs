@@ -120,6 +120,63 @@ pub fn parse(text: &str) -> Result<Command, Rejected> {
     }
 }
 
+/// Reads an envelope that came to a room's own door: `room` may be left out, `type` stands for `text`, and `key` for the id.
+pub fn parse_publish(text: &str, room: &Arc<str>, key: Option<&str>) -> Result<Command, Failure> {
+    let envelope = read(text)?;
+    let id = match (key, envelope.id()?) {
+        (Some(key), Some(id)) if *id != *key => {
+            return Err(invalid("id is another than the Idempotency-Key"));
+        }
+        (Some(key), _) => {
+            name::id(key).map_err(|error| invalid(error.to_string()))?;
+            Some(key.into())
+        }
+        (None, id) => id,
+    };
+    if envelope.room.is_some() && envelope.room()? != *room {
+        return Err(invalid("room is another than the path's"));
+    }
+    if let Some(field) = envelope.twice {
+        return Err(twice(field));
+    }
+    let kind = match envelope.kind.map(|kind| string(kind).ok_or(NO_TYPE)).transpose().map_err(invalid)? {
+        None => Kind::Text,
+        Some(kind) => match &*kind {
+            "text" => Kind::Text,
+            "signal" => Kind::Signal,
+            "typing" => Kind::Typing,
+            "system" => return Err(not_yours()),
+            _ => return Err(invalid("what is posted here is text, signal or typing")),
+        },
+    };
+    Ok(Command { id, action: envelope.publish(room.clone(), kind)? })
+}
+
+/// Reads what is set of one's presence in a room: the `data` of a `presence` command; nothing at all is a mere sign of life.
+pub fn parse_presence(text: &str, room: Arc<str>) -> Result<Action, Failure> {
+    if text.is_empty() {
+        return Ok(Action::Presence { room, meta: None });
+    }
+    payload::depth_below(text, 1).map_err(|error| invalid(error.to_string()))?;
+    let data: &RawValue =
+        serde_json::from_str(text).map_err(|error| invalid(format!("not JSON: {error}")))?;
+    Envelope { data: Some(data), ..Envelope::default() }.presence(room)
+}
+
+/// Judges which part of the history is wanted.
+pub fn history(
+    room: Arc<str>,
+    after: Option<u64>,
+    before: Option<u64>,
+    limit: Option<u64>,
+) -> Result<Action, Failure> {
+    let limit = limit.map_or(Ok(LIMIT_DEFAULT), u32::try_from);
+    match limit {
+        Ok(limit @ 1..=LIMIT_MAX) => Ok(Action::History { room, after, before, limit }),
+        _ => Err(invalid("limit must be 1 to 1000")),
+    }
+}
+
 fn read(text: &str) -> Result<Envelope<'_>, Failure> {
     payload::depth(text).map_err(|error| invalid(error.to_string()))?;
     serde_json::from_str(text).map_err(|error| match error.classify() {
@@ -130,6 +187,16 @@ fn read(text: &str) -> Result<Envelope<'_>, Failure> {
 
 fn invalid(message: impl Into<Cow<'static, str>>) -> Failure {
     Failure::new(Code::InvalidArgument, message)
+}
+
+const NO_TYPE: &str = "type must be a string";
+
+fn twice(field: &str) -> Failure {
+    invalid(format!("{field} stands there twice"))
+}
+
+fn not_yours() -> Failure {
+    Failure::new(Code::PermissionDenied, "only services publish system events")
 }
 
 /// A frame's fields as they were spelled.
@@ -160,10 +227,10 @@ impl Envelope<'_> {
 
     fn action(&self, room: &Result<Arc<str>, Failure>) -> Result<Action, Failure> {
         if let Some(field) = self.twice {
-            return Err(invalid(format!("{field} stands there twice")));
+            return Err(twice(field));
         }
         let Some(kind) = self.kind else { return Err(invalid("type is missing")) };
-        let kind = string(kind).ok_or_else(|| invalid("type must be a string"))?;
+        let kind = string(kind).ok_or_else(|| invalid(NO_TYPE))?;
         // Checked here and not above, since a ping needs none.
         let room = || room.clone();
         match &*kind {
@@ -176,7 +243,7 @@ impl Envelope<'_> {
             }
             "history" => self.history(room()?),
             "ping" => self.members::<Nothing>("data of ping must be {}").and(Ok(Action::Ping)),
-            "system" => Err(Failure::new(Code::PermissionDenied, "only services publish system events")),
+            "system" => Err(not_yours()),
             "presence" => self.presence(room()?),
             "auth" => Err(Failure::new(
                 Code::Unimplemented,

@@ -117,7 +117,12 @@ pub fn event(event: &Event) -> Envelope {
 
 /// The answer to a command that succeeded.
 pub fn ack(id: &str, room: Option<&str>, acked: Acked) -> Envelope {
-    envelope("ack", Some(id), room, |out| match acked {
+    ack_with(Some(id), room, acked)
+}
+
+/// The same where an answer is owed to a command without an id, as over HTTP.
+pub fn ack_with(id: Option<&str>, room: Option<&str>, acked: Acked) -> Envelope {
+    envelope("ack", id, room, |out| match acked {
         Acked::Delivered { seq, duplicate } => {
             out.extend_from_slice(br#"{"status":"delivered""#);
             if let Some(seq) = seq {
@@ -199,41 +204,69 @@ pub fn history<'a>(
     messages: impl IntoIterator<Item = &'a Event>,
     more: bool,
 ) -> Envelope {
-    envelope("history", id, Some(room), |out| {
-        out.push(b'{');
-        position(out, at);
-        out.extend_from_slice(br#","messages":["#);
-        for (n, message) in messages.into_iter().enumerate() {
-            if n > 0 {
-                out.push(b',');
-            }
-            write_event(out, message);
+    envelope("history", id, Some(room), |out| write_history(out, at, messages, more))
+}
+
+/// A page of history without an envelope around it: the answer to a request that has asked for nothing else.
+pub fn history_data<'a>(at: &Position, messages: impl IntoIterator<Item = &'a Event>, more: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(2 * ROUND);
+    write_history(&mut out, at, messages, more);
+    out
+}
+
+fn write_history<'a>(
+    out: &mut Vec<u8>,
+    at: &Position,
+    messages: impl IntoIterator<Item = &'a Event>,
+    more: bool,
+) {
+    out.push(b'{');
+    position(out, at);
+    out.extend_from_slice(br#","messages":["#);
+    for (n, message) in messages.into_iter().enumerate() {
+        if n > 0 {
+            out.push(b',');
         }
-        out.extend_from_slice(br#"],"more":"#);
-        boolean(out, more);
-        out.push(b'}');
-    })
+        write_event(out, message);
+    }
+    out.extend_from_slice(br#"],"more":"#);
+    boolean(out, more);
+    out.push(b'}');
 }
 
 /// All who are online in a room.
 pub fn presence_state(room: &str, all: &[Online]) -> Envelope {
     envelope("presence", None, Some(room), |out| {
         out.extend_from_slice(br#"{"event":"state","online":["#);
-        for (n, Online { user, meta, sessions, since_us }) in all.iter().enumerate() {
-            if n > 0 {
-                out.push(b',');
-            }
-            out.extend_from_slice(br#"{"user":"#);
-            string(out, user);
-            out.extend_from_slice(br#","meta":"#);
-            out.extend_from_slice(meta.as_bytes());
-            number(out, ",\"sessions\":", u64::from(*sessions));
-            out.extend_from_slice(br#","since":"#);
-            timestamp(out, *since_us);
-            out.push(b'}');
-        }
+        write_online(out, all);
         out.extend_from_slice(b"]}");
     })
+}
+
+/// Those who are online in a room, and how many there are in all, without an envelope around it.
+pub fn presence_data(online: &[Online], count: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(ROUND + online.iter().map(Online::weight).sum::<usize>());
+    out.extend_from_slice(br#"{"online":["#);
+    write_online(&mut out, online);
+    number(&mut out, "],\"count\":", count);
+    out.push(b'}');
+    out
+}
+
+fn write_online(out: &mut Vec<u8>, all: &[Online]) {
+    for (n, Online { user, meta, sessions, since_us }) in all.iter().enumerate() {
+        if n > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(br#"{"user":"#);
+        string(out, user);
+        out.extend_from_slice(br#","meta":"#);
+        out.extend_from_slice(meta.as_bytes());
+        number(out, ",\"sessions\":", u64::from(*sessions));
+        out.extend_from_slice(br#","since":"#);
+        timestamp(out, *since_us);
+        out.push(b'}');
+    }
 }
 
 /// Something has happened to a user in a room.

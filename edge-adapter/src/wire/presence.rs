@@ -17,6 +17,16 @@ pub struct Online {
     pub since_us: u64,
 }
 
+/// What a user takes beside name and meta, as JSON.
+const USER: usize = 96;
+
+impl Online {
+    /// About how many bytes of memory it holds, encoded or about to be.
+    pub fn weight(&self) -> usize {
+        USER + self.user.len() + self.meta.len()
+    }
+}
+
 /// What has happened to a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Happened {
@@ -64,10 +74,8 @@ pub enum Told {
 impl Told {
     /// About how many bytes of memory it holds, encoded or about to be.
     pub fn weight(&self) -> usize {
-        /// What a user takes beside name and meta, as JSON.
-        const USER: usize = 96;
         match self {
-            Told::State(all) => all.iter().map(|one| USER + one.user.len() + one.meta.len()).sum(),
+            Told::State(all) => all.iter().map(Online::weight).sum(),
             Told::Steps(steps) => steps.iter().map(|step| USER + step.user.len() + step.meta.len()).sum(),
             Told::Count(_) => 0,
         }

@@ -28,6 +28,11 @@ enum Step {
         user: u8,
         session: u8,
     },
+    /// A sign of life without a session.
+    Visit {
+        user: u8,
+        meta: Option<u8>,
+    },
     /// A stream ends without a word.
     Die(u8),
     Watch,
@@ -44,6 +49,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (of(), 0u8..3).prop_map(|((user, session), meta)| Step::SetMeta { user, session, meta }),
         4 => of().prop_map(|(user, session)| Step::Leave { user, session }),
         3 => of().prop_map(|(user, session)| Step::Vanish { user, session }),
+        2 => (user, prop::option::of(0u8..3)).prop_map(|(user, meta)| Step::Visit { user, meta }),
         1 => origin.prop_map(Step::Die),
         1 => Just(Step::Watch),
         4 => prop_oneof![1u64..60, 900u64..1100, 2000u64..6000].prop_map(Step::Wait),
@@ -94,6 +100,7 @@ impl Truth {
             let others = self.live.iter().filter(|((of, _), _)| *of == user);
             if let Some(meta) = meta
                 && others.clone().all(|(_, (_, set))| set.is_none())
+                && self.ghosts.get(&user).is_none_or(|ghost| ghost.0 < meta.0)
             {
                 self.ghosts.insert(user, meta);
             }
@@ -111,8 +118,8 @@ impl Truth {
         let users = (0..6).filter(|user| self.is_online(*user, now));
         let online = users.map(|user| {
             let sessions = self.live.iter().filter(|((of, _), _)| *of == user);
-            let newest = sessions.clone().filter_map(|(_, (_, meta))| *meta).max();
-            let meta = newest.or(self.ghosts.get(&user).copied());
+            let set = sessions.clone().filter_map(|(_, (_, meta))| *meta);
+            let meta = set.chain(self.ghosts.get(&user).copied()).max();
             let meta = meta.map_or(Bytes::from_static(b"{}"), |(_, meta)| json(meta));
             (format!("u{user}"), (meta, sessions.count() as u32))
         });
@@ -182,6 +189,19 @@ proptest! {
         // In the end all is told: the longest that anything waits.
         for step in steps.into_iter().chain([Step::Wait(1000), Step::Wait(5000), Step::Wait(1000)]) {
             match step {
+                Step::Visit { user, meta } => {
+                    presence.visit(now, 0, &RULES, &name(user), meta.map(json));
+                    truth.sets += 1;
+                    if !truth.is_online(user, now) {
+                        truth.ghosts.remove(&user);
+                    }
+                    if let Some(meta) = meta {
+                        truth.ghosts.insert(user, (truth.sets, meta));
+                    }
+                    if !truth.live.keys().any(|(of, _)| *of == user) {
+                        truth.graces.insert(user, now + RULES.timeout);
+                    }
+                }
                 Step::Enter { user, session, origin: from, meta } => {
                     let origin = origin(from);
                     let entering = Entering { user: name(user), session: id(session), origin, meta: meta.map(json) };
@@ -318,4 +338,33 @@ fn a_session_that_came_by_another_way_is_not_ended_by_the_old_one() {
     presence.enter(now, 0, entering(0, 0, 1));
     presence.vanish(now, &RULES, &name(0), "s0", &origin(0));
     assert_eq!((presence.count(), presence.sessions()), (1, 1));
+}
+
+/// A sign of life without a session keeps its user online for the timeout; what it sets is shown until a session sets another.
+#[test]
+fn a_sign_of_life_without_a_session_holds_for_the_timeout() {
+    let (start, mut presence) = (Instant::now(), Presence::default());
+    let shown = |presence: &Presence| {
+        let online = presence.list("", 1).pop().map(|one| (one.meta, one.sessions));
+        online.map(|(meta, sessions)| (String::from_utf8(meta.to_vec()).unwrap(), sessions))
+    };
+    let meta = |json: &str, sessions| Some((json.to_owned(), sessions));
+    presence.visit(start, 0, &RULES, &name(0), Some(json(1)));
+    let later = start + Duration::from_secs(4);
+    presence.visit(later, 0, &RULES, &name(0), None);
+    assert!(presence.tell(start + RULES.timeout, &RULES).is_some(), "it is told to be here");
+    assert_eq!(shown(&presence), meta(r#"{"m":1}"#, 0));
+    // A session that has set something is not disturbed, and shows what was set last.
+    presence.enter(later, 0, Entering { meta: Some(json(2)), ..entering(0, 1, 0) });
+    presence.visit(later, 0, &RULES, &name(0), Some(json(3)));
+    assert_eq!(shown(&presence), meta(r#"{"m":3}"#, 1));
+    presence.set_meta(later, &name(0), "s1", json(4));
+    assert_eq!(shown(&presence), meta(r#"{"m":4}"#, 1));
+    presence.leave(later, &name(0), "s1", &origin(0));
+    assert_eq!(presence.count(), 0, "whoever leaves has left");
+    presence.visit(later, 0, &RULES, &name(0), None);
+    assert_eq!(shown(&presence), meta("{}", 0), "what was set before is over");
+    let end = later + RULES.timeout;
+    while presence.tell(end, &RULES).is_some() {}
+    assert_eq!(presence.count(), 0);
 }

@@ -5,6 +5,7 @@ use super::{
     rooms::{Held, Member},
     v1,
 };
+use crate::fanout::post::CallAnswer;
 use hearth_proto::v1::{CoreFrame, core_frame::Frame};
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ impl Table {
             Some(Frame::Opened(opened)) => self.opened(key, &opened.user),
             Some(Frame::Refused(error)) => self.refused(key, error),
             Some(Frame::Presence(presence)) => self.presence(presence),
+            Some(Frame::Online(list)) => self.online(key, request, list),
             // The first two are the worker's; what is newer than this build was not asked for.
             Some(Frame::Attached(_) | Frame::Goodbye(_)) | None => {}
         }
@@ -226,6 +228,8 @@ impl Table {
                 }
                 if let Some(id) = id {
                     self.out.post(key, Post::Ack { session: key, id, name, seq, duplicate: ack.duplicate });
+                } else if self.is_call(key) {
+                    self.out.post(key, Post::Called { session: key, answer: CallAnswer::Published { seq } });
                 }
             }
             What::Leave { id, room } => self.out_of_room(key, &room, Some(id)),
@@ -292,6 +296,21 @@ impl Table {
                 let events = convert::events(page.messages, &name, &position.epoch);
                 self.out
                     .post(key, Post::History { session: key, id, name, position, events, more: page.more });
+            }
+            what => {
+                let failure = Failure::new(Code::Internal, "the core answered something else");
+                self.failed(Pending { what, ..pending }, failure);
+            }
+        }
+    }
+
+    fn online(&mut self, key: SessionKey, request: u64, v1::OnlineList { online, count }: v1::OnlineList) {
+        let Some(pending) = self.answered(key, request) else { return };
+        match pending.what {
+            What::ListOnline { .. } => {
+                let online = online.into_iter().map(convert::online).collect();
+                let answer = CallAnswer::Online { online, count };
+                self.out.post(key, Post::Called { session: key, answer });
             }
             what => {
                 let failure = Failure::new(Code::Internal, "the core answered something else");

@@ -43,6 +43,7 @@ pub enum What {
     Open {
         id: Arc<str>,
         dev_user: Option<Box<str>>,
+        call: bool,
     },
     Join {
         id: Option<ClientId>,
@@ -75,6 +76,10 @@ pub enum What {
         before: Option<u64>,
         limit: u32,
     },
+    ListOnline {
+        room: Arc<str>,
+        limit: u32,
+    },
 }
 
 impl Pending {
@@ -83,8 +88,9 @@ impl Pending {
     pub fn frame(&self, number: u64) -> EdgeFrame {
         let session = self.session;
         match &self.what {
-            What::Open { id, dev_user } => {
-                convert::open(session, number, id, Who::Dev(dev_user.as_deref().unwrap_or_default()))
+            What::Open { id, dev_user, call } => {
+                let who = Who::Dev(dev_user.as_deref().unwrap_or_default());
+                convert::open(session, number, id, who, *call)
             }
             What::Join { room, since, history, echo, .. } => {
                 convert::join(session, number, room, since.as_ref(), *history, *echo)
@@ -102,6 +108,7 @@ impl Pending {
             What::History { room, after, before, limit, .. } => {
                 convert::history(session, number, room, *after, *before, *limit)
             }
+            What::ListOnline { room, limit } => convert::list_online(session, number, room, *limit),
         }
     }
 
@@ -114,6 +121,7 @@ impl Pending {
             | What::Join { .. }
             | What::Leave { .. }
             | What::Presence { .. }
+            | What::ListOnline { .. }
             | What::History { .. } => true,
         }
     }
@@ -127,6 +135,7 @@ impl Pending {
                     id(own) + room.len() + since.as_ref().map_or(0, |since| since.epoch.len())
                 }
                 What::Leave { id: own, room } | What::History { id: own, room, .. } => id(own) + room.len(),
+                What::ListOnline { room, .. } => room.len(),
                 What::Presence { id: own, room, meta } => {
                     id(own) + room.len() + meta.as_ref().map_or(0, |meta| meta.len())
                 }

@@ -170,9 +170,8 @@ fn put(known: &mut BTreeMap<Arc<str>, Seen>, user: Arc<str>, seen: Seen) -> Opti
 }
 
 fn seen(online: v1::PresenceUser) -> (Arc<str>, Seen) {
-    let v1::PresenceUser { user, meta, sessions, since } = online;
-    let since_us = since.map_or(0, convert::micros);
-    (user.into(), Seen { meta: meta.into(), sessions, since_us, unnamed: false })
+    let Online { user, meta, sessions, since_us } = convert::online(online);
+    (user, Seen { meta, sessions, since_us, unnamed: false })
 }
 
 impl Table {

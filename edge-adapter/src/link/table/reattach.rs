@@ -31,7 +31,13 @@ impl Table {
         }
         for (key, session) in &self.sessions {
             if let Some(user) = &session.user {
-                self.out.frames.push_back(convert::open(*key, 0, &session.id, Who::Known(user)));
+                self.out.frames.push_back(convert::open(
+                    *key,
+                    0,
+                    &session.id,
+                    Who::Known(user),
+                    session.call,
+                ));
             }
         }
         for (number, pending) in self.pending.iter_mut() {

@@ -193,6 +193,7 @@ fn short(post: &Post) -> String {
         Post::HistoryFailed { id, failure, .. } => {
             format!("no history {} {}", id.as_deref().unwrap_or("-"), failure.code.name())
         }
+        Post::Called { answer, .. } => format!("called {answer:?}"),
         Post::Done { id, .. } => format!("done {}", id.as_deref().unwrap_or("-")),
         Post::Presence { shared, .. } => format!("all: {}", shown(shared)),
         Post::ShowPresence { session, shared, .. } => format!("{session:?}: {}", shown(shared)),
@@ -438,4 +439,37 @@ fn commands_that_do_not_fit_are_refused_and_sessions_still_come_and_go() {
     story.ask(Request::Open { session: bob(), id: id_of(bob()), dev_user: None });
     story.ask(Request::Close { session: ann(), vanished: false });
     assert_eq!((story.table.pending(), story.told(1)), (1, vec![]));
+}
+
+/// A call asks at once, is answered without an id, and says again to the next core that it is one.
+#[test]
+fn a_call_is_answered_whatever_it_asks() {
+    let mut story = Story::attached();
+    story.ask(Request::Call { session: ann(), id: id_of(ann()), dev_user: Some("ann".into()) });
+    let text = story.publish(ann(), None, Kind::Text);
+    let signal = story.publish(ann(), None, Kind::Signal);
+    story.ask(Request::ListOnline { session: ann(), room: "r".into(), limit: 7 });
+    let sent = story.sent();
+    assert!(matches!(&sent[0], (1.., Frame::Open(open)) if open.call));
+    assert!(matches!(sent[1..], [(2, Frame::Publish(_)), (3, Frame::Publish(_)), (4, Frame::ListOnline(_))]));
+    story.core(Some(ann()), 0, FromCore::Opened(v1::Opened { user: "ann".into() }));
+    let ack = |position| FromCore::Ack(v1::Ack { position, ..v1::Ack::default() });
+    story.core(Some(ann()), text, ack(Some(at("e", 5))));
+    story.core(Some(ann()), signal, ack(None));
+    let bob = v1::PresenceUser { user: "bob".into(), meta: "{}".into(), ..v1::PresenceUser::default() };
+    story.core(Some(ann()), 4, FromCore::Online(v1::OnlineList { online: vec![bob], count: 9 }));
+    let told = story.told(0);
+    assert_eq!(
+        told[..3],
+        ["opened ann", "called Published { seq: Some(5) }", "called Published { seq: None }"]
+    );
+    assert!(told[3].starts_with("called Online") && told[3].ends_with("count: 9 }"), "{}", told[3]);
+    // Its list may be asked for again, a publish without an id may not.
+    story.ask(Request::ListOnline { session: ann(), room: "r".into(), limit: 7 });
+    story.publish(ann(), None, Kind::Signal);
+    story.lose_core();
+    assert_eq!(story.told(0), ["failed - unavailable"]);
+    story.sent();
+    story.attach();
+    assert!(matches!(&story.sent()[..], [(0, Frame::Open(open)), (5, Frame::ListOnline(_))] if open.call));
 }

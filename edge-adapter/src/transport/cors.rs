@@ -1,0 +1,62 @@
+//! Requests from pages of other origins. A browser sends them whatever we think of it, asks before those that a form could not send, and
+//! hides the answer from a page that is not named in it. So a page that is not allowed is not named, and what it wants to change is refused.
+use crate::transport::problem::Problem;
+use crate::transport::{Doors, origin};
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ORIGIN, VARY,
+};
+use http::{HeaderValue, Method, StatusCode};
+use std::sync::Arc;
+
+/// What is done anywhere behind this guard.
+const METHODS: &str = "GET, POST, PUT";
+/// What a request may say of itself beside what any may.
+const HEADERS: &str = "authorization, content-type, idempotency-key, last-event-id";
+/// What a page may read of an answer beside what it always may.
+const EXPOSED: &str = "retry-after";
+/// How many seconds a browser need not ask again: not long, since settings change.
+const MAX_AGE: &str = "600";
+
+/// Stands in front of what pages of other origins may use.
+pub async fn guard(State(doors): State<Arc<Doors>>, request: Request, next: Next) -> Response {
+    let (config, headers) = (&doors.config, request.headers());
+    let origin = headers.get(ORIGIN).cloned();
+    let allowed = origin::allowed(config, request.uri(), headers);
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let mut response = if origin.is_none() && !origin::host_allowed(config, request.uri(), headers) {
+        doors.metrics.http_refusal("host");
+        let detail = "this edge is not known by that name; see --allowed-origins";
+        Problem::new(StatusCode::FORBIDDEN, "permission_denied", detail).into_response()
+    } else if !allowed && !reads {
+        doors.metrics.http_refusal("origin");
+        origin::foreign().into_response()
+    } else if request.method() == Method::OPTIONS {
+        preflight(origin.is_some())
+    } else {
+        next.run(request).await
+    };
+    let headers = response.headers_mut();
+    headers.append(VARY, HeaderValue::from_static("origin"));
+    if let Some(origin) = origin.filter(|_| allowed) {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+    }
+    response
+}
+
+/// What may be asked; without an origin it is no page that wants to know.
+fn preflight(page: bool) -> Response {
+    let told = [
+        (ACCESS_CONTROL_ALLOW_METHODS, METHODS),
+        (ACCESS_CONTROL_ALLOW_HEADERS, HEADERS),
+        (ACCESS_CONTROL_MAX_AGE, MAX_AGE),
+    ];
+    match page {
+        true => (StatusCode::NO_CONTENT, told).into_response(),
+        false => StatusCode::NO_CONTENT.into_response(),
+    }
+}

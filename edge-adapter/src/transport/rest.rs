@@ -1,0 +1,270 @@
+//! `/rooms/{room}/messages` and `/rooms/{room}/presence`: publish, history and presence for those who have no socket, or do not want one
+//! for this. A request means what the same command means on a WebSocket: it is read by the same rules and answered in the same words.
+use crate::fanout::calls::{Answer, CallError};
+use crate::session::key::SessionKey;
+use crate::session::request::Request as Ask;
+use crate::transport::problem::Problem;
+use crate::transport::{Doors, cors, query};
+use crate::wire::command::{self, Action, Command};
+use crate::wire::event::{Code, Failure};
+use crate::wire::json::{self, Acked};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use hearth_proto::name;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, EXPECT};
+use http::request::Parts;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// The header that stands in for an envelope's `id`.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// How long a client may take to send a body: as long as for a request's head, which is ample for the largest message.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// What is read away of a body that is not wanted, so that its sender gets to read why: a connection that is closed over unread
+/// bytes is reset, and the answer with it.
+const UNWANTED: (usize, Duration) = (1 << 20, Duration::from_secs(1));
+/// The most users that are named.
+const ONLINE_MAX: u32 = 1000;
+/// When to come back to an edge that goes away, or to the one that takes its place.
+const DRAINING_RETRY_MS: u64 = 1000;
+
+/// The routes.
+pub fn routes(doors: &Arc<Doors>) -> Router<Arc<Doors>> {
+    let wrong_method = async || Problem::wrong_method();
+    let messages = get(history).post(publish).fallback(wrong_method);
+    let presence = get(online).put(show).fallback(wrong_method);
+    let guard = from_fn_with_state(doors.clone(), cors::guard);
+    Router::new()
+        .route("/rooms/{room}/messages", messages.layer(guard.clone()))
+        .route("/rooms/{room}/presence", presence.layer(guard))
+}
+
+/// `POST /rooms/{room}/messages`.
+async fn publish(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
+    with_body(request, async |parts, body| {
+        let caller = Caller::admit(&doors, parts)?;
+        let key = idempotency_key(&parts.headers)?;
+        check_content_type(&parts.headers)?;
+        let text = read(body, doors.config.max_message_bytes).await?;
+        let Command { id, action } = command::parse_publish(&text, &caller.room, key)?;
+        let Action::Publish { room, kind, payload } = action else { return Err(unexpected()) };
+        let ask = |session| Ask::Publish { session, id: id.clone(), room, kind, payload };
+        match caller.ask(ask).await? {
+            Answer::Published { seq, duplicate } => {
+                Ok(caller.ack(id.as_deref(), Acked::Delivered { seq, duplicate }))
+            }
+            _ => Err(unexpected()),
+        }
+    })
+    .await
+}
+
+/// `GET /rooms/{room}/messages`.
+async fn history(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
+    with_body(request, async |parts, _| {
+        let caller = Caller::admit(&doors, parts)?;
+        let asked = parts.uri.query().unwrap_or_default();
+        let [after, before, limit] = ["after", "before", "limit"].map(|name| number(asked, name));
+        let action = command::history(caller.room.clone(), after?, before?, limit?)?;
+        let Action::History { room, after, before, limit } = action else { return Err(unexpected()) };
+        let ask = |session| Ask::History { session, id: None, room, after, before, limit };
+        match caller.ask(ask).await? {
+            Answer::History { position, events, more } => {
+                let events = events.iter().map(|shared| &shared.event);
+                Ok(json_response(json::history_data(&position, events, more).into()))
+            }
+            _ => Err(unexpected()),
+        }
+    })
+    .await
+}
+
+/// `GET /rooms/{room}/presence`.
+async fn online(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
+    with_body(request, async |parts, _| {
+        let caller = Caller::admit(&doors, parts)?;
+        let room = caller.room.clone();
+        match caller.ask(|session| Ask::ListOnline { session, room, limit: ONLINE_MAX }).await? {
+            Answer::Online { online, count } => Ok(json_response(json::presence_data(&online, count).into())),
+            _ => Err(unexpected()),
+        }
+    })
+    .await
+}
+
+/// `PUT /rooms/{room}/presence`.
+async fn show(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
+    with_body(request, async |parts, body| {
+        let caller = Caller::admit(&doors, parts)?;
+        // Who has nothing to say need not say in which language.
+        if !body.is_end_stream() {
+            check_content_type(&parts.headers)?;
+        }
+        let text = read(body, doors.config.max_message_bytes).await?;
+        let action = command::parse_presence(&text, caller.room.clone())?;
+        let Action::Presence { room, meta } = action else { return Err(unexpected()) };
+        match caller.ask(|session| Ask::Presence { session, id: None, room, meta }).await? {
+            Answer::Done => Ok(caller.ack(None, Acked::Ok)),
+            _ => Err(unexpected()),
+        }
+    })
+    .await
+}
+
+/// Answers a request. What is left of the body of one that fails is read away.
+async fn with_body(
+    request: Request<Body>,
+    answer: impl AsyncFnOnce(&Parts, &mut Body) -> Result<Response, Problem>,
+) -> Response {
+    let (parts, mut body) = request.into_parts();
+    match answer(&parts, &mut body).await {
+        Ok(response) => response,
+        Err(problem) => {
+            // Whoever asks before sending has not sent anything, and is not to.
+            if !parts.headers.contains_key(EXPECT) {
+                discard(&mut body).await;
+            }
+            problem.into_response()
+        }
+    }
+}
+
+/// Who asks, and about which room.
+struct Caller<'a> {
+    doors: &'a Doors,
+    room: Arc<str>,
+    /// In dev mode, the name that it gives itself.
+    dev_user: Option<Box<str>>,
+}
+
+impl<'a> Caller<'a> {
+    fn admit(doors: &'a Doors, parts: &Parts) -> Result<Caller<'a>, Problem> {
+        if doors.draining.is_cancelled() {
+            doors.metrics.http_refusal("draining");
+            return Err(Problem::not_now(Code::Unavailable, "this edge is going away", DRAINING_RETRY_MS));
+        }
+        let dev_user = match query::value(parts.uri.query().unwrap_or_default(), "user") {
+            None => None,
+            Some(user) => Some(
+                user.filter(|user| name::user(user).is_ok())
+                    .ok_or_else(|| Problem::invalid_argument(name::BadName::User.to_string()))?,
+            ),
+        };
+        doors.calls.charge(dev_user.as_deref()).map_err(|wait| {
+            doors.metrics.http_refusal("rate");
+            Failure::new(Code::ResourceExhausted, "too many requests").retry_after_ms(wait)
+        })?;
+        // `/rooms/{room}/…`, as the router has seen.
+        let room = parts.uri.path().split('/').nth(2).and_then(query::decode_path);
+        let room = room.filter(|room| name::room(room).is_ok());
+        let room = room.ok_or_else(|| Problem::invalid_argument(name::BadName::Room.to_string()))?;
+        Ok(Caller { doors, room: room.into(), dev_user: dev_user.map(Box::from) })
+    }
+
+    async fn ask(&self, request: impl FnOnce(SessionKey) -> Ask) -> Result<Answer, Problem> {
+        self.doors.calls.ask(self.dev_user.clone(), request).await.map_err(|error| match error {
+            CallError::Failed(failure) => failure.into(),
+            CallError::Busy(wait) => {
+                self.doors.metrics.http_refusal("busy");
+                Problem::not_now(Code::ResourceExhausted, "this edge has too much to do", wait)
+            }
+        })
+    }
+
+    fn ack(&self, id: Option<&str>, acked: Acked) -> Response {
+        json_response(json::ack_with(id, Some(&self.room), acked).into_text())
+    }
+}
+
+/// The core said something that answers another question.
+fn unexpected() -> Problem {
+    Failure::new(Code::Internal, "the core answered something else").into()
+}
+
+fn json_response(body: Bytes) -> Response {
+    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], body).into_response()
+}
+
+/// A whole number in a query.
+fn number(query: &str, name: &'static str) -> Result<Option<u64>, Problem> {
+    let bad = || Problem::invalid_argument(format!("{name} must be a whole number"));
+    let Some(value) = query::value(query, name) else { return Ok(None) };
+    // A sign is none of it.
+    let digits = value.filter(|value| value.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.and_then(|digits| digits.parse().ok()).map(Some).ok_or_else(bad)
+}
+
+/// The key as it stands there, if there is one.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(key) = keys.next() else { return Ok(None) };
+    let key = std::str::from_utf8(key.as_bytes()).ok().filter(|_| keys.next().is_none());
+    key.map(Some).ok_or_else(|| Problem::invalid_argument("Idempotency-Key is one text in UTF-8"))
+}
+
+fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let named = types.next().and_then(|named| named.to_str().ok()).filter(|_| types.next().is_none());
+    let essence = named.and_then(|named| named.split(';').next()).map(str::trim);
+    match essence {
+        Some(essence) if essence.eq_ignore_ascii_case("application/json") => Ok(()),
+        _ => Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Code::InvalidArgument.name(),
+            "the body must be application/json, and say so",
+        )),
+    }
+}
+
+/// Reads a whole body of at most `max` bytes.
+async fn read(body: &mut Body, max: usize) -> Result<String, Problem> {
+    // What says that it is too large is not even asked for.
+    if body.size_hint().lower() > max as u64 {
+        return Err(too_large(max));
+    }
+    let reading = async {
+        let mut whole = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Problem::invalid_argument("the body ended too early"))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if whole.len() + data.len() > max {
+                return Err(too_large(max));
+            }
+            whole.extend_from_slice(&data);
+        }
+        String::from_utf8(whole).map_err(|_| Problem::invalid_argument("the body is not UTF-8"))
+    };
+    let late = || {
+        let detail = "the body did not come in time";
+        Problem::new(StatusCode::REQUEST_TIMEOUT, Code::InvalidArgument.name(), detail)
+    };
+    timeout(BODY_TIMEOUT, reading).await.unwrap_or_else(|_| Err(late()))
+}
+
+fn too_large(max: usize) -> Problem {
+    let detail = format!("a message may have at most {max} bytes");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::InvalidArgument.name(), detail)
+}
+
+async fn discard(body: &mut Body) {
+    let (bytes, time) = UNWANTED;
+    let reading = async {
+        let mut left = bytes;
+        while let Some(Ok(frame)) = body.frame().await {
+            let len = frame.data_ref().map_or(0, Bytes::len);
+            let Some(rest) = left.checked_sub(len) else { return };
+            left = rest;
+        }
+    };
+    // Whoever sends on after that has not read for long.
+    let _ = timeout(time, reading).await;
+}
