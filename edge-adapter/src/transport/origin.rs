@@ -142,7 +142,7 @@ mod tests {
         for (host, origin, expected) in table {
             assert_eq!(allowed(&config, &uri, &headers(host, origin)), expected, "{origin} on {host}");
         }
-        let listed = Config { allowed_origins: vec!["http://evil.test:8080".into()], ..config.clone() };
+        let listed = Config { allowed_origins: vec!["http://evil.test:8080".into()], ..config };
         assert!(allowed(&listed, &uri, &headers("evil.test:8080", "http://evil.test:8080")));
 
         // To read, such a page need not name its origin.

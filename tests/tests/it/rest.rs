@@ -123,13 +123,16 @@ async fn a_put_keeps_a_user_online_until_the_timeout() {
     assert_eq!(told.iter().filter(|step| **step == "leave").count(), 1);
 }
 
+/// Method, target, headers, body; status and code of the answer.
+type Mistake<'a> = (&'a str, &'a str, &'a [&'a str], &'a str, u16, &'a str);
+
 /// Every mistake has its status and its code.
 #[tokio::test]
 async fn mistakes() {
     let hearth = Hearth::serve(&[]).await;
     let (messages, json_type) = ("/rooms/room/messages", "Content-Type: application/json");
     let large = format!(r#"{{"data":{{"x":"{}"}}}}"#, "x".repeat(70_000));
-    let table: &[(&str, &str, &[&str], &str, u16, &str)] = &[
+    let table: &[Mistake<'_>] = &[
         ("POST", messages, &[json_type], "{", 400, "invalid_argument"),
         ("POST", messages, &[json_type], r#"{"type":"text"}"#, 400, "invalid_argument"),
         ("POST", messages, &[json_type], r#"{"type":"join","data":{}}"#, 400, "invalid_argument"),
