@@ -18,7 +18,7 @@ use bytes::Bytes;
 use hearth_proto::v1;
 use std::{
     borrow::Cow,
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -66,7 +66,7 @@ pub(super) struct Session {
     /// It is a single request over HTTP, and needs no join.
     call: bool,
     /// What it had set where, as an edge brings it from another core.
-    metas: HashMap<RoomName, Bytes>,
+    metas: BTreeMap<RoomName, Bytes>,
 }
 
 impl Session {
@@ -121,7 +121,7 @@ impl Sessions {
             Ok(user) => user,
             Err(error) => return self.outbox.push(Delivery::Refused(to, error.into())),
         };
-        let (rooms, metas) = (HashSet::new(), HashMap::new());
+        let (rooms, metas) = (HashSet::new(), BTreeMap::new());
         let session = Session { id: id.into(), user, rooms, call, metas };
         let opened = Delivery::Opened {
             to: to.clone(),
