@@ -97,7 +97,7 @@ impl Reader {
     }
 
     /// The next event that is whole.
-    pub fn next(&mut self) -> Option<Event> {
+    pub fn pop(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 }
@@ -218,7 +218,7 @@ impl Stream {
     /// The next event; none at the end.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
-            if let Some(event) = self.reader.next() {
+            if let Some(event) = self.reader.pop() {
                 return Some(event);
             }
             if !within("an event", self.read()).await {
@@ -327,14 +327,14 @@ mod tests {
             let mut reader = Reader::default();
             reader.take(&BYTES.as_bytes()[..at]);
             reader.take(&BYTES.as_bytes()[at..]);
-            let first = reader.next().unwrap();
+            let first = reader.pop().unwrap();
             assert_eq!((first.name.as_str(), first.id.as_deref()), ("system", Some("one")));
-            let second = reader.next().unwrap();
+            let second = reader.pop().unwrap();
             assert_eq!(
                 (second.name.as_str(), second.id, &second.data["n"]),
                 ("message", None, &Value::from(2))
             );
-            assert_eq!(reader.next(), None, "what has no data is none, and what is not whole neither");
+            assert_eq!(reader.pop(), None, "what has no data is none, and what is not whole neither");
             assert_eq!(
                 (reader.last_id.as_str(), reader.comments),
                 ("two", 1),

@@ -144,7 +144,7 @@ async fn a_two_room_join_may_be_cut_at_any_byte() {
         let mut reader = Reader::default();
         reader.take(&bytes[body..end]);
         let mut seen: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-        while let Some(event) = reader.next() {
+        while let Some(event) = reader.pop() {
             if let (Some(seq), Value::String(room)) = (event.seq(), &event.data["room"]) {
                 seen.entry(room.clone()).or_default().push(seq);
             }
