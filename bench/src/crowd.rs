@@ -4,12 +4,13 @@
 //! It checks every delivery all the same: each connection must see every message of its room once, in order.
 use crate::{
     Failure,
-    frames::{self, Reader, opcode},
+    frames::{self, opcode},
+    socket::Socket,
 };
-use mio::{Events, Interest, Poll, Token, net::TcpStream};
+use mio::{Events, Poll, Token};
 use std::{
     collections::VecDeque,
-    io::{ErrorKind, Read, Write},
+    io::ErrorKind,
     net::SocketAddr,
     sync::{
         Arc,
@@ -24,8 +25,6 @@ const CONNECTING: usize = 256;
 const READ_BYTES: usize = 256 * 1024;
 /// How long anything may take that should take no time.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// A handshake's answer is not longer.
-const HEAD_MAX: usize = 8 * 1024;
 
 /// All connections to one server.
 pub struct Crowd {
@@ -40,18 +39,8 @@ pub struct Crowd {
 }
 
 struct Connection {
-    stream: TcpStream,
-    state: State,
-    reader: Reader,
+    socket: Socket,
     track: Track,
-    /// What the socket would not take yet.
-    out: Vec<u8>,
-}
-
-enum State {
-    Connecting { target: String },
-    Handshake { head: Vec<u8> },
-    Open,
 }
 
 /// What a connection has seen.
@@ -74,7 +63,6 @@ struct Tally {
     /// Seconds from a message's sending to the last of its deliveries.
     rounds: Vec<f64>,
     cursor: String,
-    pongs: Vec<u8>,
     error: Option<String>,
 }
 
@@ -129,19 +117,10 @@ impl Crowd {
     }
 
     fn connect(&mut self, target: String, room: Option<usize>) -> Result<(), Failure> {
-        let mut stream = TcpStream::connect(self.address)?;
         let token = Token(self.connections.len());
-        self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        let socket = Socket::connect(self.poll.registry(), token, self.address, target)?;
         let expected = room.map_or(0, |room| self.tally.rooms[room].complete + 1);
-        let track = Track { room, expected, ready: false };
-        let state = State::Connecting { target };
-        self.connections.push(Connection {
-            stream,
-            state,
-            reader: Reader::default(),
-            track,
-            out: Vec::new(),
-        });
+        self.connections.push(Connection { socket, track: Track { room, expected, ready: false } });
         Ok(())
     }
 
@@ -175,7 +154,7 @@ impl Crowd {
     pub fn publish(&mut self, room: usize, data: &str) {
         let room = &mut self.tally.rooms[room];
         let text = format!(r#"{{"type":"text","room":"{}","data":{data}}}"#, room.name);
-        frames::write(&mut self.connections[0].out, frames::TEXT, text.as_bytes());
+        self.connections[0].socket.write(frames::TEXT, text.as_bytes());
         room.published += 1;
         room.under_way.push_back((Instant::now(), 0));
     }
@@ -229,7 +208,7 @@ impl Crowd {
         if self.stop.load(Ordering::Relaxed) {
             return Err("interrupted".into());
         }
-        self.connections[0].flush()?;
+        self.connections[0].socket.flush()?;
         match self.poll.poll(&mut self.events, wait) {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
             outcome => outcome?,
@@ -238,7 +217,7 @@ impl Crowd {
             // An event may be older than the storm that dropped its connection.
             let Some(connection) = self.connections.get_mut(event.token().0) else { continue };
             if event.is_writable() {
-                connection.writable(self.address)?;
+                connection.socket.writable(self.address)?;
             }
             if event.is_readable() {
                 connection.readable(&mut self.buffer, &mut self.tally)?;
@@ -252,86 +231,20 @@ impl Crowd {
 }
 
 impl Connection {
-    fn writable(&mut self, address: SocketAddr) -> Result<(), Failure> {
-        if let State::Connecting { target } = &self.state {
-            if let Some(error) = self.stream.take_error()? {
-                return Err(format!("a connection was refused: {error}").into());
-            }
-            self.stream.set_nodelay(true)?;
-            let request = format!(
-                "GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-            );
-            self.out.extend_from_slice(request.as_bytes());
-            self.state = State::Handshake { head: Vec::new() };
-        }
-        self.flush()
-    }
-
-    fn flush(&mut self) -> Result<(), Failure> {
-        if matches!(self.state, State::Connecting { .. }) {
-            return Ok(());
-        }
-        let mut sent = 0;
-        while sent < self.out.len() {
-            match self.stream.write(&self.out[sent..]) {
-                Ok(written) => sent += written,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => return Err(format!("a connection broke: {error}").into()),
-            }
-        }
-        self.out.drain(..sent);
-        if self.out.is_empty() && self.track.room.is_some() {
-            // Members hardly ever write.
-            self.out = Vec::new();
-        }
-        Ok(())
-    }
-
     fn readable(&mut self, buffer: &mut [u8], tally: &mut Tally) -> Result<(), Failure> {
-        loop {
-            let read = match self.stream.read(buffer) {
-                Ok(0) => return Err("a connection was ended by the server".into()),
-                Ok(read) => read,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(format!("a connection broke: {error}").into()),
-            };
-            self.take(&buffer[..read], tally)?;
-            // Less than was room for: all that there was.
-            if read < buffer.len() {
-                return Ok(());
-            }
-        }
-    }
-
-    fn take(&mut self, bytes: &[u8], tally: &mut Tally) -> Result<(), Failure> {
-        let State::Handshake { head } = &mut self.state else { return self.frames(bytes, tally) };
-        head.extend_from_slice(bytes);
-        let Some(rest) = frames::after(head, b"\r\n\r\n") else {
-            return if head.len() > HEAD_MAX { Err("an endless handshake".into()) } else { Ok(()) };
-        };
-        if !head.starts_with(b"HTTP/1.1 101 ") {
-            let status: String = String::from_utf8_lossy(head).lines().next().unwrap_or_default().to_owned();
-            return Err(format!("the handshake was refused: {status}").into());
-        }
-        let rest = rest.to_vec();
-        self.state = State::Open;
-        if self.track.room.is_none() {
-            self.track.ready = true;
+        let (track, now) = (&mut self.track, Instant::now());
+        let alive =
+            self.socket.readable(buffer, |opcode, payload| tally.frame(track, now, opcode, payload))?;
+        if track.room.is_none() && !track.ready && self.socket.is_open() {
+            track.ready = true;
             tally.ready += 1;
         }
-        self.frames(&rest, tally)
-    }
-
-    fn frames(&mut self, bytes: &[u8], tally: &mut Tally) -> Result<(), Failure> {
-        let (track, now) = (&mut self.track, Instant::now());
-        let read = self.reader.feed(bytes, |opcode, payload| tally.frame(track, now, opcode, payload));
-        read.map_err(|_| "a frame without end")?;
-        if !tally.pongs.is_empty() {
-            self.out.append(&mut tally.pongs);
-            self.flush()?;
+        // Its last words may have said why.
+        if alive || tally.error.is_some() {
+            Ok(())
+        } else {
+            Err("a connection was ended by the server".into())
         }
-        Ok(())
     }
 }
 
@@ -342,7 +255,6 @@ impl Tally {
                 (Some(seq), Some(room)) => self.delivered(track, room, now, seq),
                 _ => self.other(track, payload),
             },
-            opcode::PING => frames::write(&mut self.pongs, frames::PONG, payload),
             opcode::CLOSE => {
                 let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
                 self.error = Some(format!("the server closed a connection with {code}"));

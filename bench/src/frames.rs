@@ -6,6 +6,9 @@ pub const TEXT: u8 = 0x81;
 /// A pong, final.
 pub const PONG: u8 = 0x8a;
 
+/// A close, final.
+pub const CLOSE: u8 = 0x88;
+
 /// Opcodes as they come.
 pub mod opcode {
     /// A text message.
@@ -95,6 +98,16 @@ fn head(bytes: &[u8]) -> Option<(usize, usize)> {
     }
 }
 
+/// How long a server's frame is with its head.
+pub fn length(payload: usize) -> usize {
+    payload
+        + match payload {
+            0..126 => 2,
+            126..0x1_0000 => 4,
+            _ => 10,
+        }
+}
+
 /// The seq of a `text` envelope; none for all else. The field stands before `data` on both servers, so that nothing in
 /// `data` can be taken for it.
 pub fn seq(envelope: &[u8]) -> Option<u64> {
@@ -142,6 +155,8 @@ mod tests {
             assert!(found == expected, "in pieces of {size}");
             assert!(reader.rest.is_empty());
         }
+        let lengths: usize = payloads.iter().map(|payload| length(payload.len())).sum();
+        assert_eq!(lengths, stream.len());
     }
 
     #[test]

@@ -3,12 +3,18 @@
 //! Absolute numbers say more about a machine than about a server, and drift with its neighbours. So both servers run at the
 //! same time, take turns in slices of a second, and are compared by what a second of their own processor time delivers. While
 //! measuring, every delivery is checked: none lost, none doubled, none out of order.
+//!
+//! `hearth bench presence` looks at one thing that the plain server has not: what it costs to know who is here.
+mod audience;
 mod crowd;
 mod frames;
 mod plain;
+mod presence;
 mod report;
 mod server;
+mod socket;
 mod stats;
+mod view;
 mod workload;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -69,11 +75,13 @@ enum Workload {
     All,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum Part {
     /// The server that Hearth is compared with; `hearth bench` starts it by itself
     #[command(hide = true)]
     NaiveServer,
+    /// Measure what it costs to know who is here: many come and go at once, and many are silent
+    Presence(presence::PresenceArgs),
 }
 
 /// Measures, and prints what came of it.
@@ -86,7 +94,10 @@ pub async fn run(args: BenchArgs) -> Result<(), Failure> {
     }
     let stop = Arc::new(AtomicBool::new(false));
     let told = stop.clone();
-    let measuring = tokio::task::spawn_blocking(move || workload::run(&args, &told));
+    let measuring = tokio::task::spawn_blocking(move || match &args.part {
+        Some(Part::Presence(args)) => presence::run(args, &told),
+        _ => workload::run(&args, &told),
+    });
     tokio::pin!(measuring);
     tokio::select! {
         outcome = &mut measuring => outcome?,

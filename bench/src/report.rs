@@ -90,9 +90,67 @@ impl Report {
     }
 }
 
+/// The same measures of several sizes, side by side.
+pub struct Columns {
+    title: String,
+    heads: Vec<f64>,
+    rows: Vec<(String, Vec<f64>)>,
+    remarks: Vec<String>,
+}
+
+impl Columns {
+    /// Nothing but the sizes yet.
+    pub fn new(title: impl Into<String>, heads: impl IntoIterator<Item = u32>) -> Columns {
+        let heads = heads.into_iter().map(f64::from).collect();
+        Columns { title: title.into(), heads, rows: Vec::new(), remarks: Vec::new() }
+    }
+
+    /// Adds a measure: one value a size.
+    pub fn row(&mut self, name: impl Into<String>, values: impl IntoIterator<Item = f64>) {
+        self.rows.push((name.into(), values.into_iter().collect()));
+    }
+
+    /// Adds what a person should know.
+    pub fn remark(&mut self, text: impl Into<String>) {
+        self.remarks.push(text.into());
+    }
+
+    /// For a program.
+    pub fn value(&self) -> Value {
+        let rows = self.rows.iter().map(|(name, values)| json!({"measure": name, "values": values}));
+        json!({"title": self.title, "sizes": self.heads, "results": rows.collect::<Vec<_>>(), "remarks": self.remarks})
+    }
+
+    /// For a person.
+    pub fn table(&self) -> String {
+        let line = |indent: usize, name: &str, values: &[f64]| {
+            let values: String = values.iter().map(|value| format!("{:>12}", readable(*value))).collect();
+            format!("{:indent$}{name:<width$}{values}\n", "", width = 50 - indent)
+        };
+        let mut text = line(0, &self.title, &self.heads);
+        text.extend(self.rows.iter().map(|(name, values)| line(2, name, values)));
+        text.extend(self.remarks.iter().map(|remark| format!("  {remark}\n")));
+        text
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_stand_side_by_side() {
+        let mut columns = Columns::new("users", [400, 5000]);
+        columns.row("frames", [1.5, 20_000.0]);
+        columns.remark("that is all");
+        let lines: Vec<String> = columns
+            .table()
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
+        assert_eq!(lines, ["users 400 5,000", "frames 1.50 20,000", "that is all"]);
+        assert_eq!(columns.value()["results"][0]["values"][1], 20_000.0);
+    }
 
     #[test]
     fn ratios_say_how_much_better() {

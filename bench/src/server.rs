@@ -2,14 +2,17 @@
 use crate::Failure;
 use std::{
     env, fs,
-    io::{BufRead, BufReader},
-    net::SocketAddr,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
     process::{Child, ChildStdout, Command, Stdio},
     time::Duration,
 };
 
 /// Linux counts processor time in this unit on every architecture, whatever the kernel's own clock.
 const TICK: Duration = Duration::from_millis(10);
+
+/// How long it may take to say what it has counted.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Which server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,15 +35,19 @@ pub struct Server {
 impl Server {
     /// Starts one on a free port.
     pub fn start(kind: Kind) -> Result<Server, Failure> {
-        let mut command = Command::new(env::current_exe()?);
         match kind {
-            Kind::Hearth => {
-                let flags =
-                    ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--rate-limit", "0", "--log", "error"];
-                command.arg("serve").args(flags)
-            }
-            Kind::Plain => command.args(["bench", "naive-server"]),
-        };
+            Kind::Hearth => Server::hearth(&[]),
+            Kind::Plain => Server::spawn(Command::new(env::current_exe()?).args(["bench", "naive-server"])),
+        }
+    }
+
+    /// Starts this build on a free port, with these flags besides.
+    pub fn hearth(more: &[&str]) -> Result<Server, Failure> {
+        let flags = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--rate-limit", "0", "--log", "error"];
+        Server::spawn(Command::new(env::current_exe()?).arg("serve").args(flags).args(more))
+    }
+
+    fn spawn(command: &mut Command) -> Result<Server, Failure> {
         for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HEARTH_")) {
             command.env_remove(name);
         }
@@ -68,7 +75,28 @@ impl Server {
     /// Memory that it holds, in bytes.
     pub fn memory(&self) -> Result<u64, Failure> {
         let text = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        Ok(resident(&text).ok_or("/proc/PID/status has another shape")?)
+        Ok(kib(&text, "VmRSS:").ok_or("/proc/PID/status has another shape")?)
+    }
+
+    /// Memory that it holds, in bytes, with what it shares divided among all who share it.
+    pub fn own_memory(&self) -> Result<u64, Failure> {
+        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()))?;
+        Ok(kib(&text, "Pss:").ok_or("/proc/PID/smaps_rollup has another shape")?)
+    }
+
+    /// Frames on the link so far: to the core and from it.
+    pub fn link_frames(&self) -> Result<[u64; 2], Failure> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
+        stream.write_all(request.as_bytes())?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        let frames = |direction| {
+            let name = format!("hearth_link_frames_total{{direction=\"{direction}\"}}");
+            metric(&text, &name).ok_or(format!("/metrics does not show {name}"))
+        };
+        Ok([frames("sent")?, frames("received")?])
     }
 }
 
@@ -103,10 +131,16 @@ fn ticks(stat: &str) -> Option<u32> {
     Some(next()? + next()?)
 }
 
-fn resident(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+/// The value of a line such as `VmRSS:  2048 kB`, in bytes.
+fn kib(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
+}
+
+/// The value of a counter, by its name with its labels.
+fn metric(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
 #[cfg(test)]
@@ -123,8 +157,17 @@ mod tests {
 
     #[test]
     fn memory_is_read() {
-        assert_eq!(resident("Name:\thearth\nVmRSS:\t   2048 kB\nThreads: 1\n"), Some(2048 * 1024));
-        assert_eq!(resident("Name:\thearth\n"), None);
+        let status = "Name:\thearth\nVmRSS:\t   2048 kB\nThreads: 1\n";
+        assert_eq!(kib(status, "VmRSS:"), Some(2048 * 1024));
+        assert_eq!(kib("Name:\thearth\n", "VmRSS:"), None);
+        assert_eq!(kib("Rss: 9 kB\nPss_Dirty: 8 kB\nPss:    7 kB\n", "Pss:"), Some(7 * 1024));
+    }
+
+    #[test]
+    fn metrics_are_read() {
+        let text = "HTTP/1.1 200 OK\r\n\r\n# TYPE a counter\na_total{b=\"c\"} 12\na_total{b=\"d\"} 13\n";
+        assert_eq!(metric(text, r#"a_total{b="d"}"#), Some(13));
+        assert_eq!(metric(text, "a_total"), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::{
     link::{self, Dialer, LinkConfig, LinkHandle, LinkMetrics},
     metrics::EdgeMetrics,
     session::request::Upstream,
-    transport::{Doors, server::Server},
+    transport::{Doors, long_poll::Polls, server::Server},
 };
 use prometheus_client::registry::Registry;
 use std::{future::Future, io, sync::Arc};
@@ -41,8 +41,9 @@ impl Edge {
         });
         let (draining, tasks) = (CancellationToken::new(), TaskTracker::new());
         let calls = Calls::new(shards.desk().clone(), upstream, &config, metrics.clone());
-        let doors =
-            Arc::new(Doors { config, shards, calls, metrics, attached, metrics_text, draining, tasks });
+        let polls = Polls::default();
+        let doors = Doors { config, shards, calls, polls, metrics, attached, metrics_text, draining, tasks };
+        let doors = Arc::new(doors);
         Self { doors, link }
     }
 

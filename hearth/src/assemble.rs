@@ -44,8 +44,8 @@ pub async fn serve(settings: Serve) -> Result<(), String> {
     let mut registry = Registry::default();
     let text = LateText::default();
     // Browsers first: what they publish while they leave still reaches the core. It keeps a quarter for its goodbyes.
-    let (edge_time, core_time) = (common.drain_timeout * 3 / 4, common.drain_timeout / 4);
-    let the_core = Core::in_memory(core_config(&limits, &core, core_time), &mut registry);
+    let edge_time = common.drain_timeout * 3 / 4;
+    let the_core = Core::in_memory(core_config(&limits, &core, common.drain_timeout), &mut registry);
     let dialers = vec![Dialer::in_process(the_core.link_service())];
     let config = edge_config(&common, &limits, &edge, edge_time, files);
     let the_edge = Edge::new(config, dialers, &mut registry, text.reader());

@@ -6,6 +6,7 @@ use crate::room::{
     id::{ClientId, RoomName},
     position::Position,
     presence::{Online, Told},
+    seam::ReplayPage,
 };
 use bytes::Bytes;
 use std::sync::{Arc, OnceLock};
@@ -85,17 +86,6 @@ pub struct To {
     pub request: u64,
     /// The client's id for it.
     pub id: Option<ClientId>,
-}
-
-/// A part of a replay.
-#[derive(Debug, Clone, Default)]
-pub struct ReplayPage {
-    /// It begins behind this seq.
-    pub after: u64,
-    /// The events, ascending.
-    pub events: Vec<Arc<Event>>,
-    /// It reaches the top: live events go on from here.
-    pub live: bool,
 }
 
 /// Where a join has put a session.

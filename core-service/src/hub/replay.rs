@@ -3,19 +3,15 @@
 //! History is read first, without holding anything. Then, in one turn of the room, the tail that came meanwhile is appended, `joined` is put
 //! into the subscriber's queue, and the subscriber is a member: everything later is live. A replay that is too large for one page says so,
 //! and the next pages are pulled as the reader has room; the one that reaches the top is the seam.
-use super::{
-    Delivery, Error, Hub, Outbox, To,
-    delivery::{Place, ReplayPage},
-    rooms::Member,
-};
+use super::{Delivery, Error, Hub, Outbox, To, delivery::Place, rooms::Member};
 use crate::{
     engine::{EngineError, HistoryRead},
     room::{
-        event::Event,
-        feed::{Carries, Feed},
+        feed::Feed,
         history::Range,
         id::RoomName,
-        position::{Position, recovers},
+        position::Position,
+        seam::{Read, Start, Turn, splice},
     },
 };
 use std::sync::Arc;
@@ -40,20 +36,6 @@ pub struct JoinRequest {
     pub presence: u64,
 }
 
-/// Where a replay starts.
-enum Start {
-    /// After a position that somebody brought.
-    Since(Position),
-    /// With the newest events.
-    Newest(usize),
-}
-
-/// What a turn writes.
-struct Turn {
-    place: Place,
-    page: ReplayPage,
-}
-
 impl Hub {
     /// Puts a session into a room: `joined` is in its queue when this returns.
     pub async fn join(&self, request: JoinRequest) -> Result<(), Error> {
@@ -61,9 +43,8 @@ impl Hub {
         let start = since.map_or(Start::Newest(history), Start::Since);
         let _entered = self.enter(&room).await?;
         self.take_turn(&room, start, |members, turn| {
-            self.metrics.joined(turn.place.recovered);
-            let place = Place { presence, ..turn.place };
-            outbox.push(Delivery::Joined(to.clone(), place, turn.page));
+            self.metrics.joined(turn.recovered);
+            outbox.push(Delivery::Joined(to.clone(), place(&room, &turn, presence), turn.page));
             add(members, &outbox, 1);
         })
         .await
@@ -81,8 +62,8 @@ impl Hub {
         let start = since.map_or(Start::Newest(0), Start::Since);
         let _entered = self.enter(room).await?;
         self.take_turn(room, start, |members, turn| {
-            self.metrics.joined(turn.place.recovered);
-            outbox.push(Delivery::Resumed(to.clone(), turn.place, turn.page));
+            self.metrics.joined(turn.recovered);
+            outbox.push(Delivery::Resumed(to.clone(), place(room, &turn, 0), turn.page));
             if sessions > 0 {
                 add(members, outbox, sessions);
             }
@@ -100,12 +81,12 @@ impl Hub {
     ) -> Result<(), Error> {
         let _entered = self.enter(room).await?;
         self.take_turn(room, Start::Since(after), |_, turn| {
-            if turn.place.recovered == Some(true) {
+            if turn.recovered == Some(true) {
                 outbox.push(Delivery::Page(to.clone(), room.clone(), turn.page));
             } else {
-                self.metrics.joined(turn.place.recovered);
+                self.metrics.joined(turn.recovered);
                 let to = To { request: 0, id: None, ..to.clone() };
-                outbox.push(Delivery::Joined(to, turn.place, turn.page));
+                outbox.push(Delivery::Joined(to, place(room, &turn, 0), turn.page));
             }
         })
         .await
@@ -126,7 +107,14 @@ impl Hub {
                 let mut shard = self.rooms.turn(room);
                 let Some(here) = shard.get_mut(room) else { return Err(Error::NotJoined) };
                 let Some(feed) = here.feed.as_ref() else { return Err(Error::NotJoined) };
-                if let Some(turn) = splice(room, feed, &start, &read, tries >= TRIES) {
+                let read = read.as_ref().map(|(after, HistoryRead { position, floor, events, more })| Read {
+                    after: *after,
+                    position,
+                    floor: *floor,
+                    events,
+                    more: *more,
+                });
+                if let Some(turn) = splice(feed, &start, read, tries >= TRIES) {
                     write(&mut here.members, turn);
                     return Ok(());
                 }
@@ -135,18 +123,12 @@ impl Hub {
         }
     }
 
-    async fn read_from(&self, room: &RoomName, start: &Start) -> Result<Option<HistoryRead>, Error> {
-        let newest = |position: &Position, count: usize| position.seq.saturating_sub(count as u64);
-        let after = match start {
-            Start::Newest(0) => return Ok(None),
-            Start::Newest(count) => match self.rooms.position(room) {
-                Some(position) => newest(&position, *count),
-                None => return Err(Error::NotJoined),
-            },
-            Start::Since(position) => position.seq,
-        };
+    /// What is read, and after which seq.
+    async fn read_from(&self, room: &RoomName, start: &Start) -> Result<Option<(u64, HistoryRead)>, Error> {
+        let Some(top) = self.rooms.position(room) else { return Err(Error::NotJoined) };
+        let Some(after) = start.reads_after(&top) else { return Ok(None) };
         let range = Range { after: Some(after), before: None, limit: usize::MAX, max_bytes: self.page_bytes };
-        self.read(room, range).await.map(Some)
+        self.read(room, range).await.map(|read| Some((after, read)))
     }
 
     /// Keeps the room from going while a join is under way, and makes sure that it is fed.
@@ -199,61 +181,9 @@ impl Hub {
     }
 }
 
-/// What the turn writes; `None` asks for another read.
-fn splice<E: Carries>(
-    room: &RoomName,
-    feed: &Feed<E>,
-    start: &Start,
-    read: &Option<HistoryRead>,
-    last_try: bool,
-) -> Option<Turn> {
-    let top = feed.position().clone();
-    let place = |recovered, replayed| Place {
-        room: room.clone(),
-        position: top.clone(),
-        recovered,
-        replayed,
-        presence: 0,
-    };
-    let nothing = ReplayPage { after: top.seq, events: Vec::new(), live: true };
-    let Some(read) = read else { return Some(Turn { place: place(None, 0), page: nothing }) };
-    let from = match start {
-        Start::Since(since) => {
-            if read.position.epoch != top.epoch && !last_try {
-                return None;
-            }
-            if !recovers(since, &read.position, read.floor) || read.position.epoch != top.epoch {
-                return Some(Turn { place: place(Some(false), 0), page: nothing });
-            }
-            if since.seq > top.seq {
-                // The engine has it and the feed will: wait for it.
-                return if last_try {
-                    Some(Turn { place: place(Some(false), 0), page: nothing })
-                } else {
-                    None
-                };
-            }
-            since.seq
-        }
-        Start::Newest(count) => read.floor.max(top.seq.saturating_sub(*count as u64)).min(top.seq),
-    };
-    let recovered = matches!(start, Start::Since(_)).then_some(true);
-    // Not beyond the feed: what the engine holds already and the feed does not is live.
-    let wanted = |event: &Arc<Event>| event.seq > from && event.seq <= top.seq;
-    let mut events: Vec<Arc<Event>> = read.events.iter().filter(|event| wanted(event)).cloned().collect();
-    let reached = events.last().map_or(from, |event| event.seq);
-    let mut live = reached == top.seq;
-    if !live && !read.more {
-        match feed.since(reached) {
-            Some(tail) => {
-                events.extend(tail.map(|carried| Arc::new(carried.event().clone())));
-                live = true;
-            }
-            None if last_try => {}
-            None => return None,
-        }
-    }
-    Some(Turn { place: place(recovered, top.seq - from), page: ReplayPage { after: from, events, live } })
+fn place(room: &RoomName, turn: &Turn, presence: u64) -> Place {
+    let (position, recovered, replayed) = (turn.position.clone(), turn.recovered, turn.replayed);
+    Place { room: room.clone(), position, recovered, replayed, presence }
 }
 
 fn add(members: &mut Vec<Member>, outbox: &Arc<Outbox>, sessions: u64) {

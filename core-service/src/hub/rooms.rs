@@ -1,9 +1,6 @@
 //! Who is in which room, and the fan-out. A room here is what its members have been told: its feed and its subscribers. Rooms are dealt to
 //! shards; a shard's mutex is the room's turn. It is never held while the engine is called or anybody is waited for.
-use super::{
-    Delivery, Outbox, SharedEvent, To,
-    delivery::{Place, ReplayPage},
-};
+use super::{Delivery, Outbox, SharedEvent, To, delivery::Place};
 use crate::{
     engine::{Accepted, Receipt, Sink},
     metrics::CoreMetrics,
@@ -13,6 +10,7 @@ use crate::{
         feed::{Carries, Feed, Offer},
         id::RoomName,
         position::{Epoch, Position},
+        seam::ReplayPage,
     },
 };
 use std::{

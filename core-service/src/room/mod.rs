@@ -1,7 +1,7 @@
 //! The rules of a room. Pure: no I/O, no task, and time is an argument.
 //!
-//! [`log`] is the side of the engine: numbering, history, dedupe. [`feed`] is the side of the hub: the same order as it arrives, and
-//! the seam between what was read from history and what is live. [`position`] says when coming back is possible.
+//! [`log`] is the side of the engine: numbering, history, dedupe. [`feed`] is the side of the hub: the same order as it arrives. [`seam`]
+//! joins what was read from history and what is live, and [`position`] says when coming back is possible.
 pub mod dedupe;
 pub mod event;
 pub mod feed;
@@ -10,6 +10,7 @@ pub mod id;
 pub mod log;
 pub mod position;
 pub mod presence;
+pub mod seam;
 pub mod typing;
 
 #[cfg(test)]

@@ -62,6 +62,12 @@ impl Typing {
                 None => {}
             }
         }
+        // Others know authors, not sessions: one that types in another tab is typing still.
+        let holds = &self.holds;
+        let types = |room: &RoomName, user: &UserName| {
+            holds.iter().any(|((in_room, _), (author, _))| in_room == room && author == user)
+        };
+        ended.retain(|((room, _), user)| !types(room, user));
         ended
     }
 
@@ -90,9 +96,9 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         for session in ["once", "again", "back", "left"] {
-            typing.note(start, key(session), ann.clone(), true);
+            typing.note(start, key(session), UserName::new(session).unwrap(), true);
         }
-        typing.note(at(4), key("again"), ann.clone(), true);
+        typing.note(at(4), key("again"), UserName::new("again").unwrap(), true);
         typing.note(at(4), key("back"), ann, false);
         typing.leave(key("left"));
         typing.leave(key("never typed"));
@@ -101,6 +107,17 @@ mod tests {
         assert_eq!(ended(&mut typing, at(9)), Vec::<String>::new());
         assert_eq!(ended(&mut typing, at(10)), ["again"]);
         assert!(typing.holds.is_empty() && typing.ends.is_empty());
+    }
+
+    #[test]
+    fn who_types_in_another_tab_is_typing_still() {
+        let (mut typing, ann) = (Typing::default(), UserName::new("ann").unwrap());
+        let start = Instant::now();
+        typing.note(start, key("first"), ann.clone(), true);
+        typing.note(start + Duration::from_secs(3), key("second"), ann, true);
+        assert_eq!(ended(&mut typing, start + Duration::from_secs(6)), Vec::<String>::new());
+        typing.leave(key("second"));
+        assert_eq!(ended(&mut typing, start + Duration::from_secs(7)), ["second"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@ use super::status;
 use crate::{
     hub::{
         Delivery, Error, To,
-        delivery::{Place, ReplayPage, SharedPresence},
+        delivery::{Place, SharedPresence},
     },
     room::{
         event::{Event, Kind, NewEvent, Payload},
@@ -12,6 +12,7 @@ use crate::{
         id::{ClientId, RoomName, UserName},
         position::{Epoch, Position},
         presence::{Change, Online, Told},
+        seam::ReplayPage,
     },
 };
 use bytes::Bytes;

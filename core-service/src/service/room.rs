@@ -8,7 +8,7 @@ use super::{
 use crate::{
     hub::{Delivery, Error, Gone, JoinRequest, Outbox, SharedEvent, To, outbox::Taken},
     room::{
-        event::Event,
+        event::{Event, Kind},
         feed::Carries,
         id::{RoomName, UserName},
         position::Position,
@@ -105,6 +105,11 @@ impl RoomService for Rooms {
             let new =
                 convert::new_event(sent, &author, None, Door::Service, self.shared.config.max_message_bytes)?;
             if new.kind.is_ephemeral() {
+                if new.kind == Kind::Typing {
+                    // Nobody's session ends it, so it ends by itself.
+                    let active = convert::typing(&new.payload)?;
+                    hub.note_typing(&new.room, &format!("call.{user}").into(), &author, active);
+                }
                 hub.broadcast(new).await?;
                 return Ok(None);
             }

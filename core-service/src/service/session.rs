@@ -164,14 +164,15 @@ impl Sessions {
 
     fn leave_presence(&mut self, room: &RoomName, (id, user): (&Arc<str>, &UserName), gone: Gone) {
         self.hub.stop_typing(room, id);
-        self.hub.presence().leave(room, user, id, &self.origin, gone);
         if let Some(seats) = self.seats.get_mut(room) {
             *seats -= 1;
             if *seats == 0 {
+                // Before it leaves, so that nobody is told of its own going.
                 self.seats.remove(room);
                 self.hub.presence().unwatch(room, &self.outbox);
             }
         }
+        self.hub.presence().leave(room, user, id, &self.origin, gone);
     }
 
     /// An edge wants to know who is online in a room in which it has sessions.
@@ -318,8 +319,9 @@ impl Sessions {
                     return Err(Error::NotJoined);
                 }
                 let (id, user) = (session.id.clone(), session.user.clone());
-                self.leave(room, (&id, &user), Gone::Left);
+                self.hub.leave(&self.outbox, room);
                 self.outbox.push(Delivery::Left(to.clone(), room.clone()));
+                self.leave_presence(room, (&id, &user), Gone::Left);
             }
             (Command::Presence(presence), Some(room)) => {
                 let meta = convert::meta(presence.meta, self.door, self.config.max_meta_bytes)?;

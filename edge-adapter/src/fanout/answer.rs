@@ -10,9 +10,9 @@ use crate::session::key::{RoomId, SessionKey};
 use crate::session::request::ClientId;
 use crate::session::state::{Place, Stage};
 use crate::wire::close::CloseReason;
-use crate::wire::cursor::Cursor;
 use crate::wire::event::{Code, Failure, Position};
 use crate::wire::json::{self, Acked};
+use bytes::Bytes;
 use std::sync::Arc;
 
 /// What a session enters, and how.
@@ -32,8 +32,7 @@ impl Shard {
             Post::Event { room, event, origin } => self.event(room, &event, origin),
             Post::Ack { session, id, name, seq, duplicate } => {
                 let Some(slot) = self.answered(session) else { return };
-                let frame = json::ack(&id, Some(&name), Acked::Delivered { seq, duplicate }).into_frame();
-                self.out.own(&mut self.connections, slot, frame);
+                self.say(slot, json::ack(&id, Some(&name), Acked::Delivered { seq, duplicate }));
                 self.drained(slot);
             }
             Post::Failed { session, due, id, name, failure } => {
@@ -53,8 +52,7 @@ impl Shard {
                 let Some(slot) = self.open(session) else { return };
                 self.connections[slot as usize].session.history_read();
                 let events = events.iter().map(|shared| &shared.event);
-                let frame = json::history(id.as_deref(), &name, &position, events, more).into_frame();
-                self.out.own(&mut self.connections, slot, frame);
+                self.say(slot, json::history(id.as_deref(), &name, &position, events, more));
                 self.drained(slot);
             }
             Post::Joined {
@@ -85,15 +83,16 @@ impl Shard {
             }
             Post::JoinFailed { session, id, name, failure } => {
                 let Some(slot) = self.open(session) else { return };
-                self.connections[slot as usize].session.join_failed(&name);
+                let connection = &mut self.connections[slot as usize];
+                connection.session.join_failed(&name);
+                connection.unanswered = connection.unanswered.saturating_sub(1);
                 self.error(slot, id.as_deref(), Some(&name), &failure);
                 self.drained(slot);
             }
             Post::Done { session, id, name } => {
                 let Some(slot) = self.answered(session) else { return };
                 if let Some(id) = id {
-                    let frame = json::ack(&id, Some(&name), Acked::Ok).into_frame();
-                    self.out.own(&mut self.connections, slot, frame);
+                    self.say(slot, json::ack(&id, Some(&name), Acked::Ok));
                 }
                 self.drained(slot);
             }
@@ -120,7 +119,7 @@ impl Shard {
             Post::Opened { session, user } => self.opened(session, &user),
             Post::Refused { session, failure } => {
                 if let Some(slot) = self.find(session, Connection::is_alive) {
-                    self.shut(slot, refusal(failure.code));
+                    self.refused(slot, failure.code);
                 }
             }
         }
@@ -144,10 +143,21 @@ impl Shard {
 
     fn error(&mut self, slot: u32, id: Option<&str>, room: Option<&str>, failure: &Failure) {
         self.metrics.command_error(failure.code);
-        self.out.own(&mut self.connections, slot, json::error(id, room, failure).into_frame());
+        self.say(slot, json::error(id, room, failure));
     }
 
-    fn event(&mut self, id: RoomId, shared: &SharedEvent, origin: Option<SessionKey>) {
+    /// Tells one session something.
+    pub(super) fn say(&mut self, slot: u32, envelope: json::Envelope) {
+        self.say_with(slot, envelope, None);
+    }
+
+    fn say_with(&mut self, slot: u32, envelope: json::Envelope, cursor: Option<&str>) {
+        let Some(connection) = self.connections.get(slot as usize) else { return };
+        let bytes = envelope.encode(connection.dialect, cursor);
+        self.out.own(&mut self.connections, slot, bytes);
+    }
+
+    fn event(&mut self, id: RoomId, shared: &Arc<SharedEvent>, origin: Option<SessionKey>) {
         if self.rooms.get(id).is_none() {
             return;
         }
@@ -156,9 +166,8 @@ impl Shard {
             let place = self.connections[*slot as usize].session.place(id);
             place.is_some_and(|place| place.stage == Stage::Live && (ephemeral || !place.echo))
         });
-        let frame = (shared.websocket_json().clone(), shared.event.seq);
         let class = self.out.class(id, &shared.event);
-        self.out.event(&mut self.rooms, id, frame, class, exclude);
+        self.out.event(&mut self.rooms, id, shared, class, exclude);
     }
 
     fn opened(&mut self, session: SessionKey, user: &str) {
@@ -167,11 +176,16 @@ impl Shard {
         let Some(start) = connection.start.take() else { return };
         connection.phase = Phase::Open;
         connection.heard = self.clock.tick;
+        if let Some(head) = start.head {
+            if !start.rooms.is_empty() && start.rooms.iter().all(|room| is_others(room, user)) {
+                return self.turn_away(slot, head.forbidden);
+            }
+            self.out.own(&mut self.connections, slot, head.ok);
+        }
         let heartbeat_ms = self.config.heartbeat.as_millis() as u64;
         let max_message_bytes = self.config.max_message_bytes as u64;
-        let welcome = json::welcome(&start.id, user, heartbeat_ms, max_message_bytes).into_frame();
-        self.out.own(&mut self.connections, slot, welcome);
-        if let Some(room) = start.room {
+        self.say(slot, json::welcome(&start.id, user, heartbeat_ms, max_message_bytes));
+        for room in start.rooms {
             let verdict = self.connections[slot as usize].session.join_path(&self.limits, session, room);
             self.carry_out(slot, verdict);
         }
@@ -198,9 +212,12 @@ impl Shard {
         let session = &mut self.connections[slot as usize].session;
         session.forget_brought(name);
         session.joined(name, (room, asked), (echo, presence), seen);
+        let connection = &mut self.connections[slot as usize];
+        connection.unanswered = connection.unanswered.saturating_sub(u8::from(asked));
+        let whole = connection.unanswered == 0;
         let cursor = self.cursor(slot);
-        let frame = json::joined(id, name, &json::Joined { cursor: &cursor, ..told }).into_frame();
-        self.out.own(&mut self.connections, slot, frame);
+        let envelope = json::joined(id, name, &json::Joined { cursor: &cursor, ..told });
+        self.say_with(slot, envelope, whole.then_some(&cursor));
     }
 
     /// One more page, and if it reaches the top, the seam.
@@ -214,8 +231,20 @@ impl Shard {
     }
 
     fn replay(&mut self, slot: u32, room: RoomId, events: &[Arc<SharedEvent>]) {
+        let Some(Connection { dialect, own_cursors, .. }) = self.connections.get(slot as usize) else {
+            return;
+        };
+        let (dialect, own_cursors) = (dialect.plain(), *own_cursors);
         for shared in events {
-            self.out.own(&mut self.connections, slot, shared.websocket_json().clone());
+            let bytes = match own_cursors {
+                true => {
+                    let cursor =
+                        self.connections[slot as usize].cursor(&self.rooms, Some((room, &shared.position())));
+                    shared.encode(dialect, cursor.as_deref())
+                }
+                false => shared.bytes(dialect).clone(),
+            };
+            self.out.own(&mut self.connections, slot, bytes);
         }
         self.out.tally.deliveries += events.len() as u64;
         let place = self.connections[slot as usize].session.place_mut(room);
@@ -246,7 +275,7 @@ impl Shard {
         if let Some(name) = session.place(room).map(|place| place.name.clone()) {
             let cursor = self.cursor(slot);
             let joined = json::Joined { position, cursor: &cursor, recovered: None, replayed: 0 };
-            self.out.own(&mut self.connections, slot, json::joined(id, &name, &joined).into_frame());
+            self.say(slot, json::joined(id, &name, &joined));
         } else if let Some(connection) = self.connections.get_mut(slot as usize) {
             self.out.touch(connection, slot);
         }
@@ -268,7 +297,7 @@ impl Shard {
             (Some(None), _) | (None, None) => None,
         };
         if let Some(frame) = frame {
-            self.out.own(&mut self.connections, slot, frame.into_frame());
+            self.say(slot, frame);
         }
         if let Some(connection) = self.connections.get_mut(slot as usize) {
             // What waited for this room's replay may go on.
@@ -287,7 +316,7 @@ impl Shard {
             let Some(name) = place.map(|place| place.name.clone()) else { continue };
             let cursor = self.cursor(slot);
             let joined = json::Joined { position, cursor: &cursor, recovered: Some(false), replayed: 0 };
-            self.out.own(&mut self.connections, slot, json::joined(None, &name, &joined).into_frame());
+            self.say_with(slot, json::joined(None, &name, &joined), Some(&cursor));
         }
     }
 
@@ -311,19 +340,35 @@ impl Shard {
         }
     }
 
-    /// The session's cursor: in each room up to where it has been given events.
+    /// The session's cursor, of the rooms that it is in so far.
     fn cursor(&self, slot: u32) -> String {
-        let session = &self.connections[slot as usize].session;
-        let positions = session.places().iter().filter_map(|place| {
-            let position = match place.stage {
-                Stage::Joining => return None,
-                Stage::Paging => place.sent.as_deref()?,
-                Stage::Live => &self.rooms.get(place.room)?.position,
-            };
-            Some((&*place.name, position))
-        });
-        Cursor::encode_with(session.brought(), positions)
+        self.connections[slot as usize].cursor_so_far(&self.rooms, None)
     }
+
+    /// The core does not let a session in. An HTTP answer that has not begun says so by its status.
+    fn refused(&mut self, slot: u32, code: Code) {
+        let head = self.connections[slot as usize].start.as_mut().and_then(|start| start.head.take());
+        match (head, code) {
+            (Some(head), Code::Unauthenticated) => self.turn_away(slot, head.unauthenticated),
+            (Some(head), Code::PermissionDenied) => self.turn_away(slot, head.forbidden),
+            (Some(head), _) => {
+                self.out.own(&mut self.connections, slot, head.ok);
+                self.shut(slot, refusal(code));
+            }
+            (None, _) => self.shut(slot, refusal(code)),
+        }
+    }
+
+    /// Answers an HTTP request with something else than a session.
+    fn turn_away(&mut self, slot: u32, answer: Bytes) {
+        self.out.own(&mut self.connections, slot, answer);
+        self.shut(slot, CloseReason::PermissionDenied);
+    }
+}
+
+/// Somebody else's personal room.
+fn is_others(room: &str, user: &str) -> bool {
+    hearth_proto::name::personal(room).is_some_and(|owner| owner != user)
 }
 
 /// How a session is closed that the core refuses.

@@ -2,10 +2,13 @@
 //! holds a few hundred bytes, of which the runtime's registration of the socket is the most.
 use crate::fanout::backlog::Backlog;
 use crate::fanout::inbox::Inbox;
-use crate::session::key::SessionKey;
-use crate::session::state::Session;
+use crate::fanout::rooms::Rooms;
+use crate::session::key::{RoomId, SessionKey};
+use crate::session::state::{Session, Stage};
 use crate::wire::close::CloseReason;
 use crate::wire::cursor::Cursor;
+use crate::wire::dialect::Dialect;
+use crate::wire::event::Position;
 use crate::wire::websocket::parser::Parser;
 use bytes::Bytes;
 use socket2::SockRef;
@@ -114,14 +117,29 @@ pub struct NewSession {
     pub id: Arc<str>,
     /// In dev mode, the name it gave itself.
     pub dev_user: Option<Box<str>>,
-    /// The room that the path named.
-    pub room: Option<Arc<str>>,
+    /// How its bytes are framed.
+    pub dialect: Dialect,
+    /// What it is told before anything else, or instead of all; a WebSocket has been.
+    pub head: Option<Box<Head>>,
+    /// The rooms that the URL named.
+    pub rooms: Vec<Arc<str>>,
     /// Where the client left off.
     pub since: Option<Cursor>,
     /// Close at once, for this reason.
     pub refuse: Option<CloseReason>,
     /// Dropped when the socket has gone: whoever counts connections counts by it.
     pub guard: Option<Guard>,
+}
+
+/// The beginning of an HTTP answer that is a session, as the core decides.
+#[derive(Debug)]
+pub struct Head {
+    /// The session is let in.
+    pub ok: Bytes,
+    /// Who it is is not known.
+    pub unauthenticated: Bytes,
+    /// It may be in none of its rooms.
+    pub forbidden: Bytes,
 }
 
 /// What is kept until the core has let the session in.
@@ -132,7 +150,9 @@ pub struct Start {
     /// As in [`NewSession`].
     pub id: Arc<str>,
     /// As in [`NewSession`].
-    pub room: Option<Arc<str>>,
+    pub head: Option<Box<Head>>,
+    /// As in [`NewSession`].
+    pub rooms: Vec<Arc<str>>,
     /// The core has been asked, and must be told of the end.
     pub asked: bool,
 }
@@ -179,6 +199,12 @@ pub struct Connection {
     pub heard: u32,
     /// Where it stands.
     pub phase: Phase,
+    /// How its bytes are framed.
+    pub dialect: Dialect,
+    /// It is in several rooms, and goes on by one cursor for all.
+    pub own_cursors: bool,
+    /// How many of these have not been answered yet; until then no cursor is given, or it would lack some.
+    pub unanswered: u8,
     /// Something is to be written this turn.
     pub dirty: bool,
     /// Its socket has become ready while a backlog waited.
@@ -200,6 +226,25 @@ impl Connection {
         /// In bytes.
         const LITTLE: usize = 16 * 1024;
         self.backlog_bytes() <= LITTLE
+    }
+
+    /// Its cursor: in each room up to where it has been given events, in one of them up to `here`. None while it would lack a room.
+    pub fn cursor(&self, rooms: &Rooms, here: Option<(RoomId, &Position)>) -> Option<String> {
+        (self.unanswered == 0).then(|| self.cursor_so_far(rooms, here))
+    }
+
+    /// The same, of the rooms that it is in so far.
+    pub fn cursor_so_far(&self, rooms: &Rooms, here: Option<(RoomId, &Position)>) -> String {
+        let positions = self.session.places().iter().filter_map(|place| {
+            let position = match (place.stage, here) {
+                (Stage::Joining, _) => return None,
+                (_, Some((room, position))) if room == place.room => position,
+                (Stage::Paging, _) => place.sent.as_deref()?,
+                (Stage::Live, _) => &rooms.get(place.room)?.position,
+            };
+            Some((&*place.name, position))
+        });
+        Cursor::encode_with(self.session.brought(), positions)
     }
 
     /// Its session is not over.

@@ -4,6 +4,7 @@ use crate::fanout::shard::{Drain, Shard};
 use crate::session::request::Request;
 use crate::session::state::Stage;
 use crate::wire::close::CloseReason;
+use crate::wire::dialect::{self, Dialect};
 use crate::wire::json;
 use crate::wire::websocket::write_close;
 use bytes::Bytes;
@@ -24,8 +25,25 @@ const RETURN_MIN_MS: u64 = 1000;
 impl Shard {
     /// Ends the session by the server's will: a close frame, then the client's is awaited.
     pub(super) fn shut(&mut self, slot: u32, reason: CloseReason) {
+        let connection = self.connections.get_mut(slot as usize);
+        let head = connection.and_then(|connection| connection.start.as_mut()?.head.take());
+        if let Some(head) = head {
+            // An EventSource never comes back after another status than 200, so what is for a while is told in band.
+            self.out.own(&mut self.connections, slot, head.ok);
+            if reason == CloseReason::Draining {
+                self.tell_draining(slot, RETURN_MIN_MS);
+            }
+        }
         if self.end(slot, reason) {
-            self.out.own(&mut self.connections, slot, close_frame(reason));
+            let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+            let dialect = connection.dialect;
+            // Without a handshake for it, the end of ours is the end.
+            connection.deaf |= !dialect.is_websocket();
+            if let Some(frame) = farewell(dialect, reason) {
+                self.out.own(&mut self.connections, slot, frame);
+            } else if let Some(connection) = self.connections.get_mut(slot as usize) {
+                self.out.touch(connection, slot);
+            }
             self.linger(slot);
         }
     }
@@ -40,8 +58,14 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         if let Some(backlog) = &mut connection.backlog {
             let waited = backlog.bytes();
-            backlog.cut();
-            backlog.push(close_frame(CloseReason::SlowConsumer), 0);
+            if connection.dialect.is_websocket() {
+                backlog.cut();
+                backlog.push(close_frame(CloseReason::SlowConsumer), 0);
+            } else {
+                // What is cut off in the middle is no event, and the client goes on behind the last whole one.
+                **backlog = Default::default();
+                connection.deaf = true;
+            }
             self.out.tally.backlog += backlog.bytes() as i64 - waited as i64;
         }
         self.linger(slot);
@@ -108,13 +132,21 @@ impl Shard {
         let wait = DRAIN_ANSWERS.min(self.config.drain_timeout / 2);
         self.drain = Some(Drain::Answers(self.clock.now + wait));
         let spread = (self.census.count() as u64).saturating_mul(RETURN_PER_SESSION_MS).max(RETURN_MIN_MS);
-        let frame = json::draining(spread).into_frame();
         for slot in self.alive() {
             if self.connections[slot as usize].phase == Phase::Open {
-                self.out.own(&mut self.connections, slot, frame.clone());
+                self.tell_draining(slot, spread);
             }
             self.drained(slot);
         }
+    }
+
+    fn tell_draining(&mut self, slot: u32, spread: u64) {
+        if self.connections[slot as usize].dialect == Dialect::Sse {
+            // An EventSource comes back by itself, after this.
+            let retry = dialect::sse_retry(fastrand::u64(..=spread));
+            self.out.own(&mut self.connections, slot, retry.into());
+        }
+        self.say(slot, json::draining(spread));
     }
 
     /// While draining, ends the session if the core owes it nothing.
@@ -144,6 +176,27 @@ impl Shard {
         let alive = self.connections.iter().filter(|(_, connection)| connection.is_alive());
         alive.map(|(slot, _)| slot as u32).collect()
     }
+}
+
+/// When a client comes back that found no room, in milliseconds; each somewhat later or earlier.
+fn overloaded_retry() -> u64 {
+    fastrand::u64(5000..15_000)
+}
+
+/// The last that a session is told.
+fn farewell(dialect: Dialect, reason: CloseReason) -> Option<Bytes> {
+    let last = match (dialect, reason) {
+        (Dialect::WebSocketJson | Dialect::WebSocketDeflate, _) => return Some(close_frame(reason)),
+        (Dialect::Sse | Dialect::Lines, CloseReason::Overloaded) => {
+            let ms = overloaded_retry();
+            let told = json::overloaded(ms).encode(dialect, None);
+            let retry = if dialect == Dialect::Sse { dialect::sse_retry(ms) } else { String::new() };
+            return Some([retry.as_bytes(), &told].concat().into());
+        }
+        (Dialect::Sse | Dialect::Lines, CloseReason::TokenExpired) => json::token_expired(),
+        (Dialect::Sse | Dialect::Lines, _) => return None,
+    };
+    Some(last.encode(dialect, None))
 }
 
 fn close_frame(reason: CloseReason) -> Bytes {

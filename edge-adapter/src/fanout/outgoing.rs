@@ -5,12 +5,16 @@
 //! the next turn uses again, so a delivery allocates nothing.
 use crate::fanout::connection::{Connection, NONE, Socket};
 use crate::fanout::rooms::Rooms;
+use crate::fanout::shared::SharedEvent;
 use crate::session::key::RoomId;
+use crate::wire::dialect::{DIALECTS, Dialect};
 use crate::wire::event::Event;
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
+use std::cell::OnceCell;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 /// How many pieces one write takes: far more than a turn gives a connection, and little enough for the stack.
@@ -33,6 +37,8 @@ pub struct Outgoing {
     /// Slots to be written to; each once, and stale where a connection went meanwhile.
     dirty: Vec<u32>,
     rooms: Vec<RoomId>,
+    /// Empty while it is not in use.
+    apart: Vec<u32>,
     /// Makes keys that clients cannot have collide.
     keys: RandomState,
     /// What was done, to be added to the metrics.
@@ -81,7 +87,7 @@ impl Class {
 /// An event of a room, waiting for the room's members.
 #[derive(Debug)]
 struct Pending {
-    frame: Bytes,
+    event: Arc<SharedEvent>,
     class: Class,
     /// The slot of the session that must not get it, or [`NONE`].
     exclude: u32,
@@ -91,7 +97,8 @@ struct Pending {
 /// A stretch of a room's events that its members got alike.
 #[derive(Debug)]
 struct Run {
-    flat: Bytes,
+    /// Its bytes in one piece, by dialect.
+    flat: [OnceCell<Bytes>; DIALECTS],
     first: u32,
     /// None of its events may be left out.
     sequenced: bool,
@@ -163,14 +170,14 @@ impl Outgoing {
         &mut self,
         rooms: &mut Rooms,
         id: RoomId,
-        event: (Bytes, u64),
+        event: &Arc<SharedEvent>,
         class: Class,
         exclude: Option<u32>,
     ) {
         let Some(room) = rooms.get_mut(id) else { return };
-        let (frame, seq) = event;
+        let (seq, event) = (event.event.seq, Arc::clone(event));
         let at = self.events.len() as u32;
-        self.events.push(Pending { frame, class, exclude: exclude.unwrap_or(NONE), next: NONE });
+        self.events.push(Pending { event, class, exclude: exclude.unwrap_or(NONE), next: NONE });
         if room.first == NONE {
             room.first = at;
             self.rooms.push(id);
@@ -196,15 +203,52 @@ impl Outgoing {
         let (run, count) = self.run(connections, first);
         let piece = Piece::Run(self.runs.len() as u32);
         self.runs.push(run);
+        let mut apart = std::mem::take(&mut self.apart);
         for &slot in &room.members {
             let Some(connection) = connections.get_mut(slot as usize) else { continue };
-            if connection.excluded {
-                connection.excluded = false;
+            let excluded = std::mem::take(&mut connection.excluded);
+            if connection.own_cursors {
+                apart.push(slot);
+            } else if excluded {
                 self.link_others(connection, slot, first);
             } else {
                 self.link(connection, slot, piece);
                 self.tally.deliveries += count;
             }
+        }
+        for slot in apart.drain(..) {
+            self.link_with_cursors(connections, rooms, id, (slot, first));
+        }
+        self.apart = apart;
+    }
+
+    /// Links the events of a chain with the session's own cursor behind each; it is in other rooms too.
+    fn link_with_cursors(
+        &mut self,
+        connections: &mut Connections,
+        rooms: &Rooms,
+        id: RoomId,
+        (slot, first): (u32, u32),
+    ) {
+        let mut at = first;
+        while let Some(Pending { event, class, exclude, next }) = self.events.get(at as usize) {
+            at = *next;
+            let Some(connection) = connections.get_mut(slot as usize) else { return };
+            if *exclude == slot {
+                continue;
+            }
+            // These bytes are nobody else's, so one that is slow has them left out altogether.
+            if !class.is_sequenced() && connection.backlog.is_some() {
+                self.tally.ephemeral_drops += 1;
+                continue;
+            }
+            let cursor =
+                class.is_sequenced().then(|| connection.cursor(rooms, Some((id, &event.position()))));
+            let frame = event.encode(connection.dialect, cursor.flatten().as_deref());
+            let piece = Piece::Own(self.own.len() as u32);
+            self.own.push(frame);
+            self.tally.deliveries += 1;
+            self.link(connection, slot, piece);
         }
     }
 
@@ -234,12 +278,11 @@ impl Outgoing {
         self.links.shrink_to(LINKS_KEPT);
     }
 
-    /// Joins the events of a chain, and marks who must not get all of it.
+    /// The run that a chain is, how many events it has, and marks on those who must not get all of it.
     fn run(&self, connections: &mut Connections, first: u32) -> (Run, u64) {
-        let (mut count, mut bytes, mut sequenced) = (0, 0, true);
+        let (mut count, mut sequenced) = (0, true);
         for event in self.chain(first) {
             count += 1;
-            bytes += event.frame.len();
             sequenced &= event.class.is_sequenced();
             if event.exclude != NONE
                 && let Some(connection) = connections.get_mut(event.exclude as usize)
@@ -247,14 +290,22 @@ impl Outgoing {
                 connection.excluded = true;
             }
         }
-        let flat = if count == 1 {
-            self.events[first as usize].frame.clone()
-        } else {
-            let mut flat = BytesMut::with_capacity(bytes);
-            self.chain(first).for_each(|event| flat.extend_from_slice(&event.frame));
-            flat.freeze()
-        };
-        (Run { flat, first, sequenced }, count)
+        (Run { flat: Default::default(), first, sequenced }, count)
+    }
+
+    /// A run's bytes in one piece, joined on first need.
+    fn flat(&self, run: &Run, dialect: Dialect) -> Bytes {
+        let mut chain = self.chain(run.first).map(|pending| pending.event.bytes(dialect));
+        let (first, second) = (chain.next(), chain.next());
+        match (first, second) {
+            (Some(only), None) => only.clone(),
+            _ => {
+                let pieces = || self.chain(run.first).map(|pending| pending.event.bytes(dialect));
+                let mut flat = BytesMut::with_capacity(pieces().map(Bytes::len).sum());
+                pieces().for_each(|piece| flat.extend_from_slice(piece));
+                flat.freeze()
+            }
+        }
     }
 
     fn chain(&self, first: u32) -> impl Iterator<Item = &Pending> {
@@ -291,11 +342,14 @@ impl Outgoing {
         self.touch(connection, slot);
     }
 
-    fn bytes(&self, piece: Piece) -> &Bytes {
+    fn bytes(&self, piece: Piece, dialect: Dialect) -> &Bytes {
         match piece {
             Piece::Own(at) => &self.own[at as usize],
-            Piece::Event(at) => &self.events[at as usize].frame,
-            Piece::Run(at) => &self.runs[at as usize].flat,
+            Piece::Event(at) => self.events[at as usize].event.bytes(dialect),
+            Piece::Run(at) => {
+                let run = &self.runs[at as usize];
+                run.flat[dialect.index()].get_or_init(|| self.flat(run, dialect))
+            }
         }
     }
 
@@ -329,7 +383,7 @@ impl Outgoing {
             let (mut filled, mut wanted, mut next) = (0, 0, at);
             while filled < SLICES && next != NONE {
                 let Link { piece, next: after } = self.links[next as usize];
-                let bytes = self.bytes(piece);
+                let bytes = self.bytes(piece, connection.dialect);
                 slices[filled] = IoSlice::new(bytes);
                 wanted += bytes.len();
                 filled += 1;
@@ -358,13 +412,14 @@ impl Outgoing {
     /// dropped while more than half of `limit` waits: so there are never more of them than then fit. One that is
     /// longer than the older one may use half of the rest too; beyond, both go, since an outdated one misleads.
     fn put_behind(&mut self, connection: &mut Connection, first: u32, mut taken: usize, limit: usize) {
+        let dialect = connection.dialect;
         let backlog = connection.backlog.get_or_insert_default();
         let (mut drops, mut conflated) = (0, 0);
         let mut at = first;
         while at != NONE {
             let Link { piece, next } = self.links[at as usize];
             at = next;
-            let bytes = self.bytes(piece);
+            let bytes = self.bytes(piece, dialect);
             if taken >= bytes.len() {
                 taken -= bytes.len();
                 continue;
@@ -381,7 +436,8 @@ impl Outgoing {
                 }
             };
             for event in self.chain(events.0).take(events.1) {
-                let len = event.frame.len();
+                let frame = event.event.bytes(dialect);
+                let len = frame.len();
                 match event.class {
                     _ if taken >= len => taken -= len,
                     Class::Ephemeral { key } if taken == 0 => {
@@ -392,14 +448,14 @@ impl Outgoing {
                             None => backlog.bytes() <= limit / 2,
                         };
                         if fits {
-                            backlog.push_keyed(event.frame.clone(), key);
+                            backlog.push_keyed(frame.clone(), key);
                         } else {
                             drops += 1;
                         }
                     }
                     // What is begun must be ended, whatever it is.
                     Class::Sequenced | Class::Ephemeral { .. } => {
-                        backlog.push(event.frame.clone(), std::mem::take(&mut taken));
+                        backlog.push(frame.clone(), std::mem::take(&mut taken));
                     }
                 }
             }

@@ -4,6 +4,7 @@ use crate::fanout::shard::Shard;
 use crate::fanout::shared::SharedPresence;
 use crate::session::key::{RoomId, SessionKey};
 use crate::session::state::View;
+use crate::wire::dialect::DIALECTS;
 use crate::wire::presence::Told;
 
 impl Shard {
@@ -14,7 +15,7 @@ impl Shard {
         let Some(members) = self.rooms.get(room).map(|room| &room.members) else { return };
         let whole = !matches!(shared.told, Told::Steps(_));
         let much = self.config.session_queue_bytes / 2;
-        let mut frame = None;
+        let mut frames = [None; DIALECTS];
         for &slot in members {
             let Some(connection) = self.connections.get_mut(slot as usize) else { continue };
             let slow = connection.backlog_bytes() > much;
@@ -29,7 +30,9 @@ impl Shard {
                 }
                 View::Waiting | View::Shown => place.view = View::Shown,
             }
-            let frame = *frame.get_or_insert_with(|| self.out.shared(shared.websocket_json().clone()));
+            let dialect = connection.dialect;
+            let frame = &mut frames[dialect.index()];
+            let frame = *frame.get_or_insert_with(|| self.out.shared(shared.bytes(dialect).clone()));
             self.out.link_shared(connection, slot, frame);
         }
     }
@@ -47,7 +50,8 @@ impl Shard {
             return;
         }
         place.view = View::Shown;
+        let bytes = shared.bytes(connection.dialect).clone();
         self.out.cut(&mut self.connections, &mut self.rooms, room);
-        self.out.own(&mut self.connections, slot, shared.websocket_json().clone());
+        self.out.own(&mut self.connections, slot, bytes);
     }
 }

@@ -65,10 +65,12 @@ impl Shard {
         loop {
             let Some(connection) = self.connections.get_mut(slot as usize) else { return };
             connection.heard = self.clock.tick;
-            if connection.deaf || connection.phase == Phase::Ending {
+            // Behind the request, a client of another dialect has nothing to say.
+            if connection.deaf || connection.phase == Phase::Ending || !connection.dialect.is_websocket() {
                 return;
             }
-            let said = match connection.parser.next(&mut bytes, self.config.max_message_bytes) {
+            let inflater = connection.dialect.deflates().then_some(&mut self.inflater);
+            let said = match connection.parser.next(&mut bytes, self.config.max_message_bytes, inflater) {
                 Ok(None) => return,
                 // Only the close frame matters still.
                 Ok(Some(Message::Text(_) | Message::Binary(_) | Message::Ping(_) | Message::Pong))
@@ -152,6 +154,6 @@ impl Shard {
                 json::error(id.as_deref(), room.as_deref(), &failure)
             }
         };
-        self.out.own(&mut self.connections, slot, frame.into_frame());
+        self.say(slot, frame);
     }
 }

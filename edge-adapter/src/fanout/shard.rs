@@ -13,6 +13,8 @@ use crate::session::key::SessionKey;
 use crate::session::request::{Request, Upstream};
 use crate::session::state::{Limits, Session};
 use crate::wire::close::CloseReason;
+use crate::wire::dialect::{self, Dialect};
+use crate::wire::websocket::deflate::Inflater;
 use bytes::Bytes;
 use slab::Slab;
 use std::collections::VecDeque;
@@ -27,6 +29,8 @@ const READ_BUFFER: usize = 64 * 1024;
 /// A heartbeat is cut into this many ticks, each of which looks at as small a part of the connections: an even load, and
 /// silence is noticed within half a heartbeat.
 const TICKS: u32 = 16;
+/// How often a server-sent stream has a comment: proxies cut what is silent for longer, many at 30 s.
+const SSE_COMMENTS: Duration = Duration::from_secs(15);
 /// After so many posts of one turn all is written: when thousands come back at once their frames are not all held
 /// at the same time, and for a room's run more than this in one write gains nothing.
 const POSTS_PER_WRITE: usize = 1024;
@@ -49,6 +53,8 @@ pub struct Shard {
     pub(super) out: Outgoing,
     /// Empty while it is in use.
     pub(super) buffer: Box<[u8]>,
+    /// For messages that come compressed.
+    pub(super) inflater: Inflater,
     /// Slots whose sockets had more than one read.
     pub(super) again: Vec<u32>,
     /// When to stop waiting for which client's close frame; all wait equally long, so the first is due first.
@@ -119,6 +125,7 @@ impl Shard {
             rooms: Rooms::default(),
             out: Outgoing::default(),
             buffer: vec![0; READ_BUFFER].into(),
+            inflater: Inflater::default(),
             again: Vec::new(),
             closing: VecDeque::new(),
             drain: None,
@@ -251,7 +258,8 @@ impl Shard {
 
     /// Takes a connection in and asks the core about it.
     fn adopt(&mut self, newcomer: NewSession) {
-        let NewSession { socket, read_ahead, id, dev_user, room, since, refuse, guard } = newcomer;
+        let NewSession { socket, read_ahead, id, dev_user, dialect, head, rooms, since, refuse, guard } =
+            newcomer;
         let Ok(socket) = socket.settle() else {
             self.metrics.closed(CloseReason::Vanished);
             return self.leave_census();
@@ -272,7 +280,10 @@ impl Shard {
             guard,
             parser: Default::default(),
             session: Session::new(since),
-            start: Some(Box::new(Start { read_ahead, id: id.clone(), room, asked: refuse.is_none() })),
+            dialect,
+            own_cursors: dialect == Dialect::Sse && rooms.len() > 1,
+            unanswered: if dialect == Dialect::Sse { rooms.len() as u8 } else { 0 },
+            start: Some(Box::new(Start { read_ahead, id: id.clone(), head, rooms, asked: refuse.is_none() })),
             backlog: None,
             waker: Waker::from(wake.clone()),
             wake,
@@ -349,12 +360,22 @@ impl Shard {
                 let Some(connection) = self.connections.get(slot) else { continue };
                 let silent = self.clock.tick.wrapping_sub(connection.heard) >= 2 * TICKS;
                 match connection.phase {
+                    Phase::Open if !connection.dialect.is_websocket() => {}
                     Phase::Open if silent => self.gone(slot as u32),
                     // The core has not said a word; the client may find another edge whose core does.
                     Phase::Opening if silent => self.shut(slot as u32, CloseReason::Overloaded),
                     Phase::Open if ping => self.out.own(&mut self.connections, slot as u32, PING),
                     _ => {}
                 }
+            }
+        }
+        // Streams that only we write to are kept awake by comments; that one is gone is told by the socket, or by a write.
+        let parts = (SSE_COMMENTS.as_nanos() / self.clock.period.as_nanos()).clamp(1, 1 << 16) as usize;
+        for slot in (self.clock.tick as usize % parts..slots).step_by(parts) {
+            let Some(connection) = self.connections.get(slot) else { continue };
+            if connection.dialect == Dialect::Sse && connection.phase == Phase::Open {
+                let comment = Bytes::from_static(dialect::SSE_COMMENT);
+                self.out.own(&mut self.connections, slot as u32, comment);
             }
         }
     }

@@ -1,22 +1,26 @@
-//! An event with its bytes: each encoding is made once, on first need, and shared by all sessions.
-use crate::wire::event::Event;
+//! What several sessions are given, with its bytes: in each dialect made once, on first need, and shared by all.
+use crate::wire::cursor::Cursor;
+use crate::wire::dialect::{DIALECTS, Dialect};
+use crate::wire::event::{Event, Position};
 use crate::wire::json;
 use crate::wire::presence::Told;
 use bytes::Bytes;
 use std::sync::{Arc, OnceLock};
 
-/// An event and what it looks like on each transport.
+/// An event and what it looks like in each dialect.
 #[derive(Debug)]
 pub struct SharedEvent {
     /// The event.
     pub event: Event,
-    websocket_json: OnceLock<Bytes>,
+    /// The epoch of its seq.
+    epoch: Arc<str>,
+    encoded: [OnceLock<Bytes>; DIALECTS],
 }
 
 impl SharedEvent {
-    /// An event that nobody has encoded yet.
-    pub fn new(event: Event) -> Self {
-        Self { event, websocket_json: OnceLock::new() }
+    /// An event that nobody has encoded yet, with the epoch of its seq.
+    pub fn new(event: Event, epoch: Arc<str>) -> Self {
+        Self { event, epoch, encoded: Default::default() }
     }
 
     /// About how many bytes of memory it holds, encoded or about to be.
@@ -29,9 +33,23 @@ impl SharedEvent {
             + id.as_ref().map_or(0, |id| id.len())
     }
 
-    /// A whole WebSocket text frame: head and JSON envelope.
-    pub fn websocket_json(&self) -> &Bytes {
-        self.websocket_json.get_or_init(|| json::event_frame(&self.event))
+    /// Its bytes for sessions that are in its room alone: where a dialect has cursors, it has the room's position behind it.
+    pub fn bytes(&self, dialect: Dialect) -> &Bytes {
+        self.encoded[dialect.index()].get_or_init(|| {
+            let cursor = (dialect == Dialect::Sse && self.event.seq > 0)
+                .then(|| Cursor::encode([(&*self.event.room, &self.position())]));
+            self.encode(dialect, cursor.as_deref())
+        })
+    }
+
+    /// Its bytes with another cursor, or none.
+    pub fn encode(&self, dialect: Dialect, cursor: Option<&str>) -> Bytes {
+        json::event(&self.event).encode(dialect, cursor)
+    }
+
+    /// The room's position behind it.
+    pub fn position(&self) -> Position {
+        Position { epoch: Arc::clone(&self.epoch), seq: self.event.seq }
     }
 }
 
@@ -42,17 +60,17 @@ pub struct SharedPresence {
     pub room: Arc<str>,
     /// What is told.
     pub told: Told,
-    websocket_json: OnceLock<Bytes>,
+    encoded: [OnceLock<Bytes>; DIALECTS],
 }
 
 impl SharedPresence {
     /// Something that nobody has encoded yet.
     pub fn new(room: Arc<str>, told: Told) -> Self {
-        Self { room, told, websocket_json: OnceLock::new() }
+        Self { room, told, encoded: Default::default() }
     }
 
-    /// Whole WebSocket text frames.
-    pub fn websocket_json(&self) -> &Bytes {
-        self.websocket_json.get_or_init(|| self.told.websocket_json(&self.room))
+    /// Its bytes.
+    pub fn bytes(&self, dialect: Dialect) -> &Bytes {
+        self.encoded[dialect.index()].get_or_init(|| self.told.encode(&self.room, dialect))
     }
 }

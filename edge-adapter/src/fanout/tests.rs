@@ -11,6 +11,7 @@ use crate::fanout::shared::SharedEvent;
 use crate::metrics::EdgeMetrics;
 use crate::session::key::SessionKey;
 use crate::session::request::{Busy, Request, Upstream};
+use crate::wire::dialect::Dialect;
 use crate::wire::event::{Event, Kind, Payload, Position};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
@@ -110,7 +111,9 @@ fn newcomer(socket: Socket) -> NewSession {
         read_ahead: Bytes::new(),
         id: "s-1".into(),
         dev_user: None,
-        room: None,
+        dialect: Dialect::WebSocketJson,
+        head: None,
+        rooms: Vec::new(),
         since: None,
         refuse: None,
         guard: None,
@@ -222,7 +225,7 @@ fn at(seq: u64) -> Position {
 }
 
 fn event_of(kind: Kind, seq: u64, data: &str) -> Arc<SharedEvent> {
-    Arc::new(SharedEvent::new(Event {
+    let event = Event {
         room: "lobby".into(),
         kind,
         seq,
@@ -230,7 +233,8 @@ fn event_of(kind: Kind, seq: u64, data: &str) -> Arc<SharedEvent> {
         author: "bob".into(),
         payload: Payload::Json(Bytes::copy_from_slice(data.as_bytes())),
         timestamp_us: 1,
-    }))
+    };
+    Arc::new(SharedEvent::new(event, "e".into()))
 }
 
 fn event(seq: u64) -> Post {

@@ -37,11 +37,11 @@ pub fn event(event: v1::Event, name: &Arc<str>) -> Option<Event> {
 }
 
 /// The events of a page, each to be shared.
-pub fn events(events: Vec<v1::Event>, name: &Arc<str>) -> Vec<Arc<SharedEvent>> {
+pub fn events(events: Vec<v1::Event>, name: &Arc<str>, epoch: &Arc<str>) -> Vec<Arc<SharedEvent>> {
     events
         .into_iter()
         .filter_map(|found| event(found, name))
-        .map(|event| Arc::new(SharedEvent::new(event)))
+        .map(|event| Arc::new(SharedEvent::new(event, Arc::clone(epoch))))
         .collect()
 }
 

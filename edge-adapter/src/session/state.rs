@@ -338,7 +338,7 @@ impl Session {
             }
             UndoKind::Leave => self.leave_failed(&room),
         }
-        let failure = Failure::new(Code::ResourceExhausted, "the queue to the core is full");
+        let failure = Failure::new(Code::ResourceExhausted, "too much is under way; try again");
         Reply::Error(Rejected { id, room: Some(room), failure: failure.retry_after_ms(BUSY_RETRY_MS) })
     }
 

@@ -2,12 +2,15 @@
 //! shard; the rest is small pages.
 pub mod connections;
 pub mod cors;
+pub mod long_poll;
 pub mod origin;
 pub mod pages;
+pub mod pipe;
 pub mod problem;
 pub mod query;
 pub mod rest;
 pub mod server;
+pub mod sse;
 pub mod websocket;
 
 #[cfg(test)]
@@ -19,9 +22,11 @@ use crate::config::Config;
 use crate::fanout::calls::Calls;
 use crate::fanout::shards::Shards;
 use crate::metrics::EdgeMetrics;
+use crate::transport::long_poll::Polls;
 use crate::transport::problem::Problem;
 use axum::Router;
 use axum::routing::{any, get};
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD, Engine};
 use std::fmt;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +40,8 @@ pub struct Doors {
     pub shards: Shards,
     /// Who takes single requests.
     pub calls: Calls,
+    /// Sessions that are polled.
+    pub polls: Polls,
     /// What is counted.
     pub metrics: EdgeMetrics,
     /// Whether the link to a core stands.
@@ -53,6 +60,13 @@ impl fmt::Debug for Doors {
     }
 }
 
+/// 16 random bytes: a session's id cannot be guessed.
+fn session_id() -> Result<Arc<str>, getrandom::Error> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes).into())
+}
+
 /// All routes.
 pub fn router(doors: Arc<Doors>) -> Router {
     Router::new()
@@ -65,6 +79,10 @@ pub fn router(doors: Arc<Doors>) -> Router {
         .route("/ws/", any(websocket::connect))
         .route("/ws/{*room}", any(websocket::connect))
         .merge(rest::routes(&doors))
+        .route("/poll", any(long_poll::poll))
+        .route("/poll/{*room}", any(long_poll::poll))
+        .route("/events", any(sse::stream))
+        .route("/events/{*room}", any(sse::stream))
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::wrong_method())
         .with_state(doors)

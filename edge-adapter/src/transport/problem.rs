@@ -54,6 +54,11 @@ impl Problem {
         self
     }
 
+    /// 503: not now; of a publish, its outcome is unknown.
+    pub fn unavailable(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::not_now(Code::Unavailable, detail, 0)
+    }
+
     /// Adds a header.
     pub fn with(mut self, name: HeaderName, value: &'static str) -> Self {
         self.headers.get_or_insert_default().insert(name, HeaderValue::from_static(value));
@@ -85,8 +90,9 @@ impl From<Failure> for Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+impl Problem {
+    /// The JSON of it.
+    pub fn body(&self) -> String {
         let body = json!({
             "type": "about:blank",
             "title": self.status.canonical_reason().unwrap_or("Error"),
@@ -94,8 +100,15 @@ impl IntoResponse for Problem {
             "code": self.code,
             "detail": self.detail,
         });
+        body.to_string()
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = self.body();
         let content_type = (CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         let headers = self.headers.map(|headers| *headers).unwrap_or_default();
-        (self.status, headers, [content_type], body.to_string()).into_response()
+        (self.status, headers, [content_type], body).into_response()
     }
 }

@@ -3,7 +3,7 @@
 //! A loop of its own rather than a framework's, because here connections are limited, slow ones are cut, and
 //! those that have become sessions are owned by the shards.
 use crate::transport::connections::{Connections, Full, Permit};
-use crate::transport::{Doors, router};
+use crate::transport::{Doors, router, sse};
 use axum::Router;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -139,7 +139,16 @@ impl Server {
         let (http, router, permit) = (self.http.clone(), self.router.clone(), Arc::new(permit));
         let (header_timeout, cut, draining) =
             (self.header_timeout, self.cut.clone(), self.doors.draining.clone());
+        let doors = self.doors.clone();
         async move {
+            let first = timeout(header_timeout, sse::first_request(&doors, stream, &permit));
+            let first = tokio::select! {
+                first = first => first,
+                () = draining.cancelled() => return,
+                () = cut.cancelled() => return,
+            };
+            // Nothing has come, or it was a stream, which is a shard's now.
+            let Ok(Some(stream)) = first else { return };
             let asked = Arc::new(AtomicBool::new(false));
             let service = service_fn({
                 let asked = asked.clone();
@@ -188,6 +197,10 @@ impl Server {
              Content-Type: application/problem+json\r\nContent-Length: {length}\r\n\r\n{problem}"
         );
         let linger = async move {
+            let answer = match sse::wants_stream(&stream).await {
+                true => sse::overloaded(),
+                false => answer,
+            };
             stream.write_all(answer.as_bytes()).await?;
             stream.shutdown().await?;
             let mut unread = [0; 512];

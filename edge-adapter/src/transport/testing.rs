@@ -101,7 +101,7 @@ fn event(room: &Arc<str>) -> Arc<SharedEvent> {
     let payload = Payload::Json(Bytes::from_static(br#"{"n":1}"#));
     let (room, author) = (room.clone(), "ann".into());
     let event = Event { room, kind: Kind::Text, seq: 7, id: None, author, payload, timestamp_us: 2_000_000 };
-    Arc::new(SharedEvent::new(event))
+    Arc::new(SharedEvent::new(event, "e".into()))
 }
 
 fn fails(room: &str, session: SessionKey) -> Option<Post> {
@@ -158,6 +158,7 @@ impl Edge {
             calls,
             metrics,
             attached: Box::new(move || shown.load(Ordering::SeqCst)),
+            polls: Default::default(),
             metrics_text: Arc::new(|| "# EOF\n".into()),
             draining: CancellationToken::new(),
             tasks: Default::default(),

@@ -5,20 +5,21 @@
 use crate::fanout::connection::{Guard, NewSession, Socket};
 use crate::transport::connections::Permit;
 use crate::transport::problem::Problem;
-use crate::transport::{Doors, origin, query};
+use crate::transport::{Doors, origin, query, session_id};
 use crate::wire::close::CloseReason;
 use crate::wire::cursor::Cursor;
-use crate::wire::websocket::accept_key;
+use crate::wire::dialect::Dialect;
+use crate::wire::websocket::{accept_key, deflate};
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use hearth_proto::name;
 use http::header::{
-    CONNECTION, HeaderName, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, HeaderName, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -53,7 +54,8 @@ pub async fn connect(State(doors): State<Arc<Doors>>, mut request: Request<Body>
     let asked = Asked::read(request.uri());
     let permit = request.extensions().get::<Arc<Permit>>().cloned();
     let upgrade = hyper::upgrade::on(&mut request);
-    doors.tasks.spawn(hand_over(doors.clone(), upgrade, id, asked, permit));
+    let dialect = if handshake.deflate { Dialect::WebSocketDeflate } else { Dialect::WebSocketJson };
+    doors.tasks.spawn(hand_over(doors.clone(), upgrade, id, (asked, dialect), permit));
     handshake.accept()
 }
 
@@ -74,6 +76,8 @@ struct Handshake {
     accept: String,
     /// The client asked for our subprotocol by name.
     named: bool,
+    /// It offered permessage-deflate in a way that we can keep to.
+    deflate: bool,
 }
 
 fn check(doors: &Doors, request: &Request<Body>) -> Result<Handshake, Refusal> {
@@ -116,7 +120,8 @@ impl Handshake {
         let key = only(headers, &SEC_WEBSOCKET_KEY).filter(|key| is_key(key));
         let key =
             key.ok_or_else(|| Problem::invalid_argument("Sec-WebSocket-Key is 16 bytes in base64, once"))?;
-        Ok(Handshake { accept: accept_key(key), named: choose_protocol(headers)? })
+        let deflate = elements(headers, &SEC_WEBSOCKET_EXTENSIONS).any(deflate::accepts);
+        Ok(Handshake { accept: accept_key(key), named: choose_protocol(headers)?, deflate })
     }
 
     fn accept(self) -> Response {
@@ -126,6 +131,9 @@ impl Handshake {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(SEC_WEBSOCKET_ACCEPT, HeaderValue::try_from(self.accept).expect("base64 is a header"));
+        if self.deflate {
+            headers.insert(SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(deflate::ACCEPTED));
+        }
         if self.named {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
         }
@@ -171,13 +179,6 @@ fn choose_protocol(headers: &HeaderMap) -> Result<bool, Problem> {
         .ok_or_else(|| Problem::invalid_argument("the subprotocol spoken here is hearth.v1.json"))
 }
 
-/// 16 random bytes.
-fn session_id() -> Result<Arc<str>, getrandom::Error> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes).into())
-}
-
 /// What the URL asks for.
 #[derive(Debug)]
 struct Asked {
@@ -210,7 +211,7 @@ async fn hand_over(
     doors: Arc<Doors>,
     upgrade: OnUpgrade,
     id: Arc<str>,
-    asked: Asked,
+    (asked, dialect): (Asked, Dialect),
     permit: Option<Arc<Permit>>,
 ) {
     let upgraded = match upgrade.await {
@@ -221,7 +222,19 @@ async fn hand_over(
     let (socket, read_ahead) = bare(upgraded);
     let Asked { room, dev_user, since, refuse } = asked;
     let guard = permit.as_ref().and_then(|permit| permit.address.clone()).map(|address| address as Guard);
-    doors.shards.adopt(NewSession { socket, read_ahead, id, dev_user, room, since, refuse, guard });
+    let (head, rooms) = (None, room.into_iter().collect());
+    doors.shards.adopt(NewSession {
+        socket,
+        read_ahead,
+        id,
+        dev_user,
+        dialect,
+        head,
+        rooms,
+        since,
+        refuse,
+        guard,
+    });
     // Only now, so that the connection is counted at every moment.
     drop(permit);
 }

@@ -65,6 +65,13 @@ impl Cursor {
         BASE64_URL_SAFE_NO_PAD.encode(bytes)
     }
 
+    /// The same, of these rooms alone.
+    pub fn only(mut self, rooms: &[Arc<str>]) -> Cursor {
+        let wanted: Vec<Hash> = rooms.iter().map(|room| hash(room)).collect();
+        self.rooms.retain(|(room, _)| wanted.contains(room));
+        self
+    }
+
     /// It has served a room's first join.
     pub fn forget(&mut self, room: &str) {
         let gone = hash(room);

@@ -3,8 +3,10 @@
 //!
 //! An [`Envelope`] is written once and taken as a whole WebSocket frame or as bare text (for SSE, long-poll
 //! and HTTP answers); room for the frame's head is kept in front, so that neither is copied.
+use crate::wire::dialect::{self, Dialect};
 use crate::wire::event::{Event, Failure, Payload, Position};
 use crate::wire::presence::{Online, Step};
+use crate::wire::websocket::deflate;
 use base64::{display::Base64Display, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use std::io::Write;
@@ -21,12 +23,31 @@ const ROUND: usize = 128;
 pub struct Envelope {
     /// Begins with [`HEAD_MAX`] bytes for the head.
     buffer: Vec<u8>,
+    /// Its `type`.
+    kind: &'static str,
 }
 
 impl Envelope {
     /// The envelope itself, on one line.
     pub fn into_text(self) -> Bytes {
         Bytes::from(self.buffer).slice(HEAD_MAX..)
+    }
+
+    /// In a session's dialect; server-sent events may carry a cursor.
+    pub fn encode(self, dialect: Dialect, cursor: Option<&str>) -> Bytes {
+        match dialect {
+            Dialect::WebSocketJson => self.into_frame(),
+            Dialect::WebSocketDeflate => deflate::text_frame(&self.buffer[HEAD_MAX..]).into(),
+            Dialect::Sse => {
+                let head = dialect::sse_head(self.kind, cursor);
+                Bytes::from([head.as_bytes(), &self.buffer[HEAD_MAX..], dialect::SSE_TAIL].concat())
+            }
+            Dialect::Lines => {
+                let mut buffer = self.buffer;
+                buffer.push(b'\n');
+                Bytes::from(buffer).slice(HEAD_MAX..)
+            }
+        }
     }
 
     /// A whole WebSocket text frame, unmasked as a server's are (RFC 6455, section 5.2).
@@ -82,11 +103,6 @@ pub struct Joined<'a> {
     pub replayed: u64,
 }
 
-/// A room's event as a whole WebSocket frame.
-pub fn event_frame(event: &Event) -> Bytes {
-    self::event(event).into_frame()
-}
-
 /// A room's event.
 pub fn event(event: &Event) -> Envelope {
     let payload = match &event.payload {
@@ -96,7 +112,7 @@ pub fn event(event: &Event) -> Envelope {
     let names = event.room.len() + event.author.len() + event.id.as_ref().map_or(0, |id| id.len());
     let mut out = start(HEAD_MAX + ROUND + payload + names);
     write_event(&mut out, event);
-    Envelope { buffer: out }
+    Envelope { buffer: out, kind: event.kind.name() }
 }
 
 /// The answer to a command that succeeded.
@@ -274,6 +290,11 @@ pub fn presence_count(room: &str, count: u64) -> Envelope {
     })
 }
 
+/// The token has ended; the stream does.
+pub fn token_expired() -> Envelope {
+    envelope("system", None, None, |out| out.extend_from_slice(br#"{"event":"token_expired"}"#))
+}
+
 fn come_back(event: &str, reconnect_after_ms: u64) -> Envelope {
     envelope("system", None, None, |out| {
         out.extend_from_slice(br#"{"event":"#);
@@ -284,13 +305,18 @@ fn come_back(event: &str, reconnect_after_ms: u64) -> Envelope {
 }
 
 /// Everything but an event: `type`, `id`, `room`, and what `data` writes.
-fn envelope(kind: &str, id: Option<&str>, room: Option<&str>, data: impl FnOnce(&mut Vec<u8>)) -> Envelope {
+fn envelope(
+    kind: &'static str,
+    id: Option<&str>,
+    room: Option<&str>,
+    data: impl FnOnce(&mut Vec<u8>),
+) -> Envelope {
     let mut out = start(HEAD_MAX + 2 * ROUND);
     head(&mut out, kind, id, room);
     out.extend_from_slice(br#","data":"#);
     data(&mut out);
     out.push(b'}');
-    Envelope { buffer: out }
+    Envelope { buffer: out, kind }
 }
 
 fn write_event(out: &mut Vec<u8>, event: &Event) {
@@ -527,7 +553,7 @@ mod tests {
     #[test]
     fn heads_fit_every_length() {
         for len in [50usize, 124, 125, 126, 127, 65_534, 65_535, 65_536, 70_000] {
-            let envelope = Envelope { buffer: [vec![0; HEAD_MAX], vec![b'x'; len]].concat() };
+            let envelope = Envelope { buffer: [vec![0; HEAD_MAX], vec![b'x'; len]].concat(), kind: "text" };
             let frame = envelope.into_frame();
             assert_eq!(frame[0], 0x81);
             let (head, told) = match frame[1] {

@@ -2,7 +2,9 @@
 pub mod close;
 pub mod command;
 pub mod cursor;
+pub mod dialect;
 pub mod event;
 pub mod json;
+pub mod poll_cursor;
 pub mod presence;
 pub mod websocket;

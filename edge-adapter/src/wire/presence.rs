@@ -1,4 +1,5 @@
 //! Who is online in a room, as browsers are told.
+use crate::wire::dialect::Dialect;
 use crate::wire::json;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -80,17 +81,16 @@ impl Told {
         }
     }
 
-    /// Whole WebSocket text frames: one, or one for each step.
-    pub fn websocket_json(&self, room: &str) -> Bytes {
+    /// One envelope, or one for each step.
+    pub fn encode(&self, room: &str, dialect: Dialect) -> Bytes {
         match self {
-            Told::State(all) => json::presence_state(room, all).into_frame(),
-            Told::Count(count) => json::presence_count(room, *count).into_frame(),
+            Told::State(all) => json::presence_state(room, all).encode(dialect, None),
+            Told::Count(count) => json::presence_count(room, *count).encode(dialect, None),
             Told::Steps(steps) => match &steps[..] {
-                [only] => json::presence_step(room, only).into_frame(),
+                [only] => json::presence_step(room, only).encode(dialect, None),
                 steps => {
-                    let frames: Vec<Bytes> =
-                        steps.iter().map(|step| json::presence_step(room, step).into_frame()).collect();
-                    Bytes::from(frames.concat())
+                    let one = |step| json::presence_step(room, step).encode(dialect, None);
+                    Bytes::from(steps.iter().map(one).collect::<Vec<Bytes>>().concat())
                 }
             },
         }

@@ -3,6 +3,7 @@
 //! By hand because of memory and sharing: a ready-made library keeps a read and a write buffer per connection
 //! and masks, copies or owns what it sends. Here an idle connection holds one empty pointer, what comes in is
 //! unmasked where it lies, and what goes out is a head before bytes that all sessions share.
+pub mod deflate;
 pub mod parser;
 
 use base64::Engine as _;

@@ -46,8 +46,14 @@ async fn join(grpc: &str) -> Streaming<ConnectResponse> {
     answers
 }
 
+/// The next frame that is not presence.
 async fn next(answers: &mut Streaming<ConnectResponse>) -> Frame {
-    timeout(PATIENCE, answers.message()).await.unwrap().unwrap().unwrap().frame.unwrap()
+    loop {
+        let frame = timeout(PATIENCE, answers.message()).await.unwrap().unwrap().unwrap().frame.unwrap();
+        if !matches!(frame, Frame::Presence(_)) {
+            return frame;
+        }
+    }
 }
 
 /// More into `room` than a stream takes that nobody reads.

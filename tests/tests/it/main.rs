@@ -11,6 +11,7 @@ mod grpcurl;
 mod history;
 mod limits;
 mod link;
+mod long_poll;
 mod malformed;
 mod order;
 mod pages;

@@ -9,7 +9,7 @@ const KERNEL: usize = 8 * 1024 * 1024;
 
 fn by(author: &str, kind: Kind, data: &str) -> Post {
     let event = Event { author: author.into(), ..event_of(kind, 0, data).event.clone() };
-    Post::Event { room: ROOM, event: Arc::new(SharedEvent::new(event)), origin: None }
+    Post::Event { room: ROOM, event: Arc::new(SharedEvent::new(event, "e".into())), origin: None }
 }
 
 /// A signal of about so many bytes, of somebody of whom there is no other.

@@ -168,7 +168,7 @@ async fn the_path_joins_a_room_from_where_the_cursor_says() {
     let brought = Cursor::encode([("lobby", &at(2)), ("other", &at(9))]);
     let mut client = edge
         .connect_with(|new| {
-            new.room = Some("lobby".into());
+            new.rooms = vec!["lobby".into()];
             new.since = Cursor::decode(&brought);
         })
         .await;
@@ -194,7 +194,7 @@ async fn the_path_joins_a_room_from_where_the_cursor_says() {
 async fn a_cursor_that_cannot_be_read_fits_no_position() {
     let edge = Edge::start(config());
     edge.connect_with(|new| {
-        new.room = Some("lobby".into());
+        new.rooms = vec!["lobby".into()];
         new.since = Some(Cursor::unreadable());
     })
     .await;

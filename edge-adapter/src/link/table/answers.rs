@@ -120,7 +120,7 @@ impl Table {
         let Some(room) = self.rooms.get_mut(id) else { return };
         room.position.seq = room.position.seq.max(event.seq);
         let Some(event) = convert::event(event, &room.name) else { return };
-        let event = Arc::new(SharedEvent::new(event));
+        let event = Arc::new(SharedEvent::new(event, Arc::clone(&room.position.epoch)));
         for shard in room.shards() {
             let origin = origin.filter(|origin| origin.shard() == shard);
             self.out.post_to(shard, Post::Event { room: id, event: Arc::clone(&event), origin });
@@ -169,7 +169,7 @@ impl Table {
             session.rooms.push(id);
         }
         let (name, live) = (Arc::clone(&room.name), page.live);
-        let page = convert::events(page.events, &name);
+        let page = convert::events(page.events, &name, &position.epoch);
         let post = Post::Joined {
             session: key,
             asked: was_asked,
@@ -194,6 +194,7 @@ impl Table {
         let Some((id, room)) = self.rooms.by_name(&page.room) else { return };
         let Some(member) = room.members.get_mut(&key) else { return };
         let Some(pull) = member.pull.take() else { return };
+        let epoch = Arc::clone(&pull.after.epoch);
         if page.live {
             if !room.has_live() {
                 // Nobody needed the room's events so far, so they may not have come.
@@ -205,7 +206,7 @@ impl Table {
             }
             room.set_live(key);
         }
-        let events = convert::events(page.events, &room.name);
+        let events = convert::events(page.events, &room.name, &epoch);
         let wants = room.members.get(&key).filter(|member| page.live && member.presence);
         let known_at = wants.map(|member| member.known_at);
         self.out.post(key, Post::Page { session: key, room: id, events, live: page.live });
@@ -291,8 +292,8 @@ impl Table {
         let Some(pending) = self.answered(key, request) else { return };
         match pending.what {
             What::History { id, room: name, .. } => {
-                let events = convert::events(page.messages, &name);
                 let position = convert::position(page.position);
+                let events = convert::events(page.messages, &name, &position.epoch);
                 self.out
                     .post(key, Post::History { session: key, id, name, position, events, more: page.more });
             }

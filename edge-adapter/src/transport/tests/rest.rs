@@ -341,7 +341,7 @@ async fn pages_of_other_origins() {
 async fn on_loopback_nothing_is_shown_under_a_strange_name() {
     let edge = Edge::start(Config { local_hosts_only: true, ..config() }).await;
     is(&get(&edge, "/rooms/r/messages").await, 403, "permission_denied");
-    assert_eq!(edge.refused("host"), 1);
+    assert_eq!(edge.refused("origin"), 1);
     let mut stream = edge.connect().await;
     stream.write_all(b"GET /rooms/r/messages HTTP/1.1\r\nHost: localhost:8080\r\n\r\n").await.unwrap();
     assert_eq!(read_answer(&mut stream).await.status, 200);

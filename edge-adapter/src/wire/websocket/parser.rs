@@ -1,5 +1,8 @@
 //! A client's bytes turned into messages, however they are cut.
-use super::{CONTROL_MAX, Opcode};
+use super::{
+    CONTROL_MAX, Opcode,
+    deflate::{BadDeflate, Inflater},
+};
 use crate::wire::close::CloseReason;
 
 /// What a client said.
@@ -26,13 +29,24 @@ pub enum Violation {
     NotUtf8,
     /// A message over the limit.
     TooBig,
+    /// A compressed message that is none.
+    Corrupt,
+}
+
+impl From<BadDeflate> for Violation {
+    fn from(bad: BadDeflate) -> Self {
+        match bad {
+            BadDeflate::TooBig => Violation::TooBig,
+            BadDeflate::Corrupt => Violation::Corrupt,
+        }
+    }
 }
 
 impl From<Violation> for CloseReason {
     fn from(violation: Violation) -> Self {
         match violation {
             Violation::Protocol => CloseReason::ProtocolError,
-            Violation::NotUtf8 => CloseReason::InvalidPayload,
+            Violation::NotUtf8 | Violation::Corrupt => CloseReason::InvalidPayload,
             Violation::TooBig => CloseReason::TooBig,
         }
     }
@@ -54,7 +68,9 @@ struct Partial {
     frame_done: bool,
     /// What the message under way is; none between messages.
     kind: Option<Opcode>,
-    /// Its parts so far, unmasked.
+    /// It is compressed.
+    deflated: bool,
+    /// Its parts so far, unmasked; or all of it, inflated.
     message: Vec<u8>,
 }
 
@@ -66,24 +82,38 @@ impl Parser {
 
     /// The next message; `input` shrinks by what was used. None when all of it is used: what is left of it is kept
     /// for the next call. `limit` is the largest message, over all its parts; it is checked from a frame's head on,
-    /// before its payload is there.
+    /// before its payload is there. With an inflater, messages may be compressed; the limit is of what they become.
     pub fn next<'m, 'i: 'm>(
         &'m mut self,
         input: &mut &'i mut [u8],
         limit: usize,
+        mut inflater: Option<&mut Inflater>,
     ) -> Result<Option<Message<'m>>, Violation> {
         loop {
             self.forget();
             let (kind, held) = self.partial.as_ref().map_or((None, 0), |p| (p.kind, p.message.len()));
-            let rules = Rules { message: kind, room: limit.saturating_sub(held) };
+            // What cannot be compressed becomes a little longer.
+            let most = if inflater.is_some() { limit + limit / 64 + 64 } else { limit };
+            let rules = Rules { message: kind, room: most.saturating_sub(held), deflate: inflater.is_some() };
             let Some(head) = self.frame(input, rules)? else { return Ok(None) };
             // Only a part of a longer message goes on around the loop.
-            if head.fin && head.opcode != Opcode::Continuation {
-                return self.whole(input, head).map(Some);
-            }
-            self.part(input, head);
-            if head.fin {
-                return self.joined().map(Some);
+            match (head.fin, head.opcode, inflater.as_deref_mut()) {
+                (true, opcode, Some(inflater)) if opcode != Opcode::Continuation && head.deflated => {
+                    self.part(input, head);
+                    return self.joined(limit, Some(inflater)).map(Some);
+                }
+                (true, Opcode::Text | Opcode::Binary, _) if head.payload_len > limit => {
+                    return Err(Violation::TooBig);
+                }
+                (true, opcode, _) if opcode != Opcode::Continuation => {
+                    return self.whole(input, head).map(Some);
+                }
+                (fin, _, inflater) => {
+                    self.part(input, head);
+                    if fin {
+                        return self.joined(limit, inflater).map(Some);
+                    }
+                }
             }
         }
     }
@@ -168,13 +198,21 @@ impl Parser {
             partial.frame_done = true;
         }
         if head.opcode != Opcode::Continuation {
-            partial.kind = Some(head.opcode);
+            (partial.kind, partial.deflated) = (Some(head.opcode), head.deflated);
         }
     }
 
     /// Hands out a message whose last part has come.
-    fn joined(&mut self) -> Result<Message<'_>, Violation> {
+    fn joined(&mut self, limit: usize, inflater: Option<&mut Inflater>) -> Result<Message<'_>, Violation> {
         let partial = self.partial.get_or_insert_default();
+        if let Some(inflater) = inflater
+            && partial.deflated
+        {
+            partial.message = inflater.inflate(&partial.message, limit)?;
+        }
+        if partial.message.len() > limit {
+            return Err(Violation::TooBig);
+        }
         match partial.kind.take() {
             Some(Opcode::Binary) => Ok(Message::Binary(&partial.message)),
             _ => std::str::from_utf8(&partial.message).map(Message::Text).map_err(|_| Violation::NotUtf8),
@@ -189,12 +227,15 @@ struct Rules {
     message: Option<Opcode>,
     /// How much that message may still grow.
     room: usize,
+    /// It may be compressed.
+    deflate: bool,
 }
 
 /// A frame's head.
 #[derive(Debug, Clone, Copy)]
 struct Head {
     fin: bool,
+    deflated: bool,
     opcode: Opcode,
     mask: [u8; 4],
     head_len: usize,
@@ -205,9 +246,13 @@ impl Head {
     /// Reads a head; none when it is not all there. What is wrong is wrong as soon as it can be seen.
     fn parse(bytes: &[u8], rules: Rules) -> Result<Option<Head>, Violation> {
         let Some(&first) = bytes.first() else { return Ok(None) };
-        // No extension is negotiated, so the reserved bits must be 0.
-        let opcode = Opcode::from_bits(first & 0x0f).filter(|_| first & 0x70 == 0);
+        // The first reserved bit is the extension's, at the beginning of a message; the others must be 0.
+        let opcode = Opcode::from_bits(first & 0x0f).filter(|_| first & 0x30 == 0);
         let opcode = opcode.ok_or(Violation::Protocol)?;
+        let deflated = first & 0x40 != 0;
+        if deflated && !(rules.deflate && matches!(opcode, Opcode::Text | Opcode::Binary)) {
+            return Err(Violation::Protocol);
+        }
         let fin = first & 0x80 != 0;
         let fits = match opcode {
             Opcode::Continuation => rules.message.is_some(),
@@ -243,7 +288,7 @@ impl Head {
         }
         let Some(mask) = bytes.get(mask_at..mask_at + 4) else { return Ok(None) };
         let mask = [mask[0], mask[1], mask[2], mask[3]];
-        Ok(Some(Head { fin, opcode, mask, head_len: mask_at + 4, payload_len }))
+        Ok(Some(Head { fin, deflated, opcode, mask, head_len: mask_at + 4, payload_len }))
     }
 
     fn frame_len(&self) -> usize {

@@ -25,7 +25,7 @@ fn read(chunks: &[&[u8]], limit: usize) -> (Vec<Said>, Option<Violation>, Parser
         let mut chunk = chunk.to_vec();
         let mut input = &mut chunk[..];
         loop {
-            match parser.next(&mut input, limit) {
+            match parser.next(&mut input, limit, None) {
                 Ok(Some(message)) => said.push(match message {
                     Message::Text(text) => Said::Text(text.into()),
                     Message::Binary(bytes) => Said::Binary(bytes.into()),

@@ -1,0 +1,232 @@
+//! `GET /events/{room}` and `GET /events?room=a&room=b`: a session as server-sent events.
+//!
+//! The stream is a shard's, as a WebSocket is: on the first request of an HTTP/1.1 connection the head is read here and the bare socket
+//! handed over, so that an idle stream costs no HTTP connection. Where HTTP keeps the socket (HTTP/2, a kept connection, a head in
+//! pieces) the shard writes into a pipe instead, and what comes out of it is the body.
+use crate::fanout::connection::{Guard, Head, NewSession, Socket};
+use crate::transport::connections::Permit;
+use crate::transport::pipe::{Outlet, pipe};
+use crate::transport::problem::Problem;
+use crate::transport::{Doors, origin, query, session_id};
+use crate::wire::cursor::Cursor;
+use crate::wire::dialect::{self, Dialect};
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
+use hearth_proto::name;
+use http::header::ORIGIN;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// The most rooms of one stream.
+pub const ROOMS_MAX: usize = 32;
+/// When a client comes back by itself after a cut, in milliseconds: each at a time of its own.
+const RETRY_MS: std::ops::Range<u64> = 1000..4000;
+/// The most bytes of a head that is looked at before HTTP has a connection; a longer one is HTTP's.
+const HEAD_BYTES: usize = 16 * 1024;
+/// The most header lines of it.
+const HEAD_LINES: usize = 100;
+
+/// What a request asks for.
+struct Asked {
+    rooms: Vec<Arc<str>>,
+    dev_user: Option<Box<str>>,
+    since: Option<Cursor>,
+    /// An allowed page's origin.
+    origin: Option<HeaderValue>,
+}
+
+impl Asked {
+    fn read(doors: &Doors, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Asked, Problem> {
+        if !origin::allowed(&doors.config, uri, headers) {
+            let detail = "pages of this origin may not connect; see --allowed-origins";
+            return Err(Problem::new(StatusCode::FORBIDDEN, "permission_denied", detail));
+        }
+        if method != Method::GET {
+            return Err(Problem::method_not_allowed("GET"));
+        }
+        let query = uri.query().unwrap_or_default();
+        let path = uri.path().strip_prefix("/events/").map(query::decode_path);
+        let rooms = query::rooms(path, query, ROOMS_MAX).map_err(Problem::invalid_argument)?;
+        let dev_user = match query::value(query, "user") {
+            None => None,
+            Some(user) => match user.filter(|user| name::user(user).is_ok()) {
+                Some(user) => Some(user.into()),
+                None => return Err(Problem::invalid_argument(name::BadName::User.to_string())),
+            },
+        };
+        // The header is what an EventSource knows, the query what the page knew when it made it.
+        let last = headers.get("last-event-id").map(|id| id.to_str().ok().map(str::to_owned));
+        let since = last.filter(|id| id.as_deref() != Some("")).or_else(|| query::value(query, "since"));
+        let since =
+            since.map(|token| token.as_deref().and_then(Cursor::decode).unwrap_or_else(Cursor::unreadable));
+        let since = since.map(|cursor| cursor.only(&rooms));
+        Ok(Asked { rooms, dev_user, since, origin: headers.get(ORIGIN).cloned() })
+    }
+
+    fn session(self, socket: Socket, id: Arc<str>, guard: Option<Guard>) -> NewSession {
+        let Asked { rooms, dev_user, since, origin } = self;
+        let head = Some(Box::new(head(origin.as_ref())));
+        let (dialect, read_ahead, refuse) = (Dialect::Sse, Bytes::new(), None);
+        NewSession { socket, read_ahead, id, dev_user, dialect, head, rooms, since, refuse, guard }
+    }
+}
+
+/// The beginnings of the answer.
+fn head(origin: Option<&HeaderValue>) -> Head {
+    let cors = match origin.and_then(|origin| origin.to_str().ok()) {
+        Some(origin) => format!("Access-Control-Allow-Origin: {origin}\r\nVary: Origin\r\n"),
+        None => String::new(),
+    };
+    let retry = dialect::sse_retry(fastrand::u64(RETRY_MS));
+    let ok = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store, no-transform\r\n\
+         X-Accel-Buffering: no\r\nConnection: close\r\n{cors}\r\n{retry}"
+    );
+    let refusal = |status: StatusCode, code, detail: &'static str| {
+        let body = Problem::new(status, code, detail).body();
+        let (number, reason, length) = (status.as_u16(), status.canonical_reason().unwrap_or(""), body.len());
+        let refusal = format!(
+            "HTTP/1.1 {number} {reason}\r\nContent-Type: application/problem+json\r\nContent-Length: {length}\r\n\
+             Cache-Control: no-store\r\nConnection: close\r\n{cors}\r\n{body}"
+        );
+        Bytes::from(refusal)
+    };
+    Head {
+        ok: ok.into(),
+        unauthenticated: refusal(
+            StatusCode::UNAUTHORIZED,
+            "unauthenticated",
+            "who you are is not known here",
+        ),
+        forbidden: refusal(StatusCode::FORBIDDEN, "permission_denied", "none of these rooms is open to you"),
+    }
+}
+
+/// Looks at the first bytes of a connection. If they are a whole request for a stream, the socket goes to a shard; else it comes back
+/// as it was, for HTTP.
+pub async fn first_request(doors: &Arc<Doors>, stream: TcpStream, permit: &Arc<Permit>) -> Option<TcpStream> {
+    match peek(doors, &stream).await {
+        Ok(Some((asked, length))) => {
+            let mut stream = stream;
+            let mut head = vec![0; length];
+            // It is all there.
+            if stream.read_exact(&mut head).await.is_err() {
+                return None;
+            }
+            let Ok(id) = session_id() else { return None };
+            let guard = permit.address.clone().map(|address| address as Guard);
+            doors.shards.adopt(asked.session(Socket::Tcp(stream), id, guard));
+            None
+        }
+        Ok(None) => Some(stream),
+        Err(_) => None,
+    }
+}
+
+/// What is asked for, and how long the head is. None: not a stream, or not as it should be, which HTTP will tell.
+async fn peek(doors: &Doors, stream: &TcpStream) -> io::Result<Option<(Asked, usize)>> {
+    const BEGINS: &[u8] = b"GET /events";
+    let mut begin = [0; BEGINS.len()];
+    let n = stream.peek(&mut begin).await?;
+    if &begin[..n] != BEGINS {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; HEAD_BYTES];
+    let n = stream.peek(&mut bytes).await?;
+    let mut lines = [httparse::EMPTY_HEADER; HEAD_LINES];
+    let mut request = httparse::Request::new(&mut lines);
+    let Ok(httparse::Status::Complete(length)) = request.parse(&bytes[..n]) else { return Ok(None) };
+    let (Some(1), Some(Ok(uri))) = (request.version, request.path.map(str::parse::<Uri>)) else {
+        return Ok(None);
+    };
+    let mut headers = HeaderMap::new();
+    for line in request.headers.iter() {
+        let (Ok(name), Ok(value)) = (line.name.parse::<HeaderName>(), HeaderValue::from_bytes(line.value))
+        else {
+            return Ok(None);
+        };
+        headers.append(name, value);
+    }
+    Ok(Asked::read(doors, &Method::GET, &uri, &headers).ok().map(|asked| (asked, length)))
+}
+
+/// The handler, where HTTP keeps the socket.
+pub async fn stream(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
+    let asked = match Asked::read(&doors, request.method(), request.uri(), request.headers()) {
+        Ok(asked) => asked,
+        Err(problem) => return problem.into_response(),
+    };
+    let Ok(id) = session_id() else {
+        return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "no random bytes")
+            .into_response();
+    };
+    let (inlet, outlet) = pipe();
+    let permit = request.extensions().get::<Arc<Permit>>().cloned();
+    let guard = permit.and_then(|permit| permit.address.clone()).map(|address| address as Guard);
+    doors.shards.adopt(asked.session(Socket::Stream(Box::new(inlet)), id, guard));
+    match answer(outlet).await {
+        Ok(response) => response,
+        Err(error) => {
+            tracing::debug!(%error, "a stream ended before it began");
+            Problem::unavailable("this edge is going away").into_response()
+        }
+    }
+}
+
+/// Reads the head that the shard writes, and makes the rest the body.
+async fn answer(outlet: Outlet) -> io::Result<Response> {
+    let mut bytes = BytesMut::new();
+    loop {
+        bytes.unsplit(outlet.next().await.ok_or(io::ErrorKind::UnexpectedEof)?);
+        let mut lines = [httparse::EMPTY_HEADER; 16];
+        let mut head = httparse::Response::new(&mut lines);
+        let parsed = head.parse(&bytes).map_err(io::Error::other)?;
+        let httparse::Status::Complete(length) = parsed else { continue };
+        let status = StatusCode::from_u16(head.code.unwrap_or(500)).map_err(io::Error::other)?;
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = status;
+        for line in head.headers.iter() {
+            let name: HeaderName = line.name.parse().map_err(io::Error::other)?;
+            // It is about the connection, which is not the shard's here.
+            if name != http::header::CONNECTION {
+                let value = HeaderValue::from_bytes(line.value).map_err(io::Error::other)?;
+                response.headers_mut().append(name, value);
+            }
+        }
+        let rest = bytes.split_off(length).freeze();
+        *response.body_mut() = Body::from_stream(async_stream::stream! {
+            yield Ok::<Bytes, Infallible>(rest);
+            while let Some(bytes) = outlet.next().await {
+                yield Ok(bytes.freeze());
+            }
+        });
+        return Ok(response);
+    }
+}
+
+/// What a client of a full edge is told that wants a stream, which would never come back after a status.
+pub fn overloaded() -> String {
+    let ms = fastrand::u64(5000..15_000);
+    let told = crate::wire::json::overloaded(ms).encode(Dialect::Sse, None);
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store, no-transform\r\n\
+         Connection: close\r\n\r\n{}{}",
+        dialect::sse_retry(ms),
+        String::from_utf8_lossy(&told)
+    )
+}
+
+/// Whether a connection begins with a request for a stream; soon, or not.
+pub async fn wants_stream(stream: &TcpStream) -> bool {
+    let mut begin = [0; 11];
+    let peeked = timeout(Duration::from_millis(200), stream.peek(&mut begin)).await;
+    matches!(peeked, Ok(Ok(11)) if &begin == b"GET /events")
+}
