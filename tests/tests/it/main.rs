@@ -19,5 +19,6 @@ mod presence;
 mod presence_faults;
 mod protocol;
 mod recovery;
+mod rest;
 mod storm;
 mod typing;
