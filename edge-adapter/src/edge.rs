@@ -40,9 +40,9 @@ impl Edge {
             move || link.attached()
         });
         let (draining, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let calls = Calls::new(shards.desk().clone(), upstream, &config, metrics.clone());
         let polls = Polls::default();
-        let doors = Doors { config, shards, calls, polls, metrics, attached, metrics_text, draining, tasks };
+        let calls = Calls::new(shards.desk().clone(), upstream, &config, metrics.clone());
+        let doors = Doors { config, shards, polls, calls, metrics, attached, metrics_text, draining, tasks };
         let doors = Arc::new(doors);
         Self { doors, link }
     }

@@ -1,6 +1,6 @@
 //! What the end-to-end tests are made of: the real binary as a process ([`process`]), a browser's WebSocket
-//! ([`client`]), the same by hand for what no library would send ([`raw`]), plain HTTP ([`http`]), a service's gRPC
-//! ([`grpc`]), a network that breaks on demand ([`proxy`]), an eye for order ([`observer`]), and one for who is there
+//! ([`client`]), the same by hand for what no library would send ([`raw`]), a browser's `EventSource` ([`sse`]), plain HTTP
+//! ([`http`]), a service's gRPC ([`grpc`]), a network that breaks on demand ([`proxy`]), an eye for order ([`observer`]), and one for who is there
 //! ([`presence`]).
 //!
 //! A test that waits, waits for an event, and for no longer than [`PATIENCE`]. What goes wrong panics with what was seen:
@@ -15,6 +15,7 @@ pub mod presence;
 pub mod process;
 pub mod proxy;
 pub mod raw;
+pub mod sse;
 
 use std::{future::Future, time::Duration};
 use tokio::{

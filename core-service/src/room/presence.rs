@@ -138,11 +138,11 @@ struct User {
     entries: Vec<Entry>,
     since_us: u64,
     /// What a vanished session had set, or what was set without a session, as long as no session has set anything since.
-    ghost: Option<Meta>,
+    ghost: Option<Box<Meta>>,
     /// All sessions have vanished; until then one may come back.
     grace: Option<Instant>,
     /// As it was told last; none if it was not, or has been told to be gone.
-    told: Option<Online>,
+    told: Option<Box<Online>>,
     /// It stands in the list of those changed.
     changed: bool,
 }
@@ -151,7 +151,7 @@ struct User {
 struct Entry {
     session: Arc<str>,
     origin: Arc<Origin>,
-    meta: Option<Meta>,
+    meta: Option<Box<Meta>>,
 }
 
 #[derive(Debug, Clone)]
@@ -165,7 +165,7 @@ impl Presence {
     pub fn enter(&mut self, now: Instant, micros: u64, entering: Entering) -> u64 {
         let Entering { user: name, session, origin, meta } = entering;
         self.sets += 1;
-        let meta = meta.map(|json| Meta { set: self.sets, json });
+        let meta = meta.map(|json| Box::new(Meta { set: self.sets, json }));
         let user = self.users.entry(name.clone()).or_insert_with(|| User::new(micros));
         if !user.is_online() {
             // It was gone, though not everyone has been told.
@@ -182,6 +182,10 @@ impl Presence {
                 entry.meta = meta.or(entry.meta.take());
             }
             None => {
+                // Most have one session: room for exactly that.
+                if user.entries.is_empty() {
+                    user.entries.reserve_exact(1);
+                }
                 user.entries.push(Entry { session, origin, meta });
                 self.sessions += 1;
             }
@@ -198,7 +202,7 @@ impl Presence {
         let Some(entry) = user.entries.iter_mut().find(|entry| *entry.session == *session) else {
             return false;
         };
-        entry.meta = Some(Meta { set, json });
+        entry.meta = Some(Box::new(Meta { set, json }));
         user.ghost = None;
         self.note(now, name);
         true
@@ -245,7 +249,7 @@ impl Presence {
             self.online += 1;
         }
         if let Some(json) = meta {
-            user.ghost = Some(Meta { set, json });
+            user.ghost = Some(Box::new(Meta { set, json }));
         }
         if user.entries.is_empty() {
             self.begin_grace(now + rules.timeout, name);
@@ -315,7 +319,9 @@ impl Presence {
             Mode::Counted { .. } => None,
         };
         let state = match self.mode {
-            Mode::Named => Told::State(self.users.values().filter_map(|user| user.told.clone()).collect()),
+            Mode::Named => {
+                Told::State(self.users.values().filter_map(|user| user.told.as_deref().cloned()).collect())
+            }
             // As all others were told: what has changed since, everyone will be told alike.
             Mode::Counted { count, .. } => Told::Count(count),
         };
@@ -363,13 +369,13 @@ impl Presence {
         user.changed = false;
         if !user.is_online() {
             let told = self.users.remove(name).and_then(|user| user.told);
-            return told.map(Change::Leave);
+            return told.map(|told| Change::Leave(*told));
         }
         let online = user.online(name);
-        match user.told.replace(online.clone()) {
+        match user.told.replace(Box::new(online.clone())) {
             None => Some(Change::Join(online)),
             Some(before) if before.meta != online.meta => Some(Change::Update(online)),
-            Some(before) if before != online => Some(Change::Sessions(online)),
+            Some(before) if *before != online => Some(Change::Sessions(online)),
             Some(_) => None,
         }
     }
@@ -384,7 +390,7 @@ impl Presence {
 
     fn tell_everyone(&mut self) -> Vec<Online> {
         let all = self.users.iter_mut().filter(|(_, user)| user.is_online());
-        all.map(|(name, user)| user.told.insert(user.online(name)).clone()).collect()
+        all.map(|(name, user)| (**user.told.insert(Box::new(user.online(name)))).clone()).collect()
     }
 
     /// Something about a user may be other than it was.
@@ -435,7 +441,8 @@ impl User {
     }
 
     fn meta(&self) -> Bytes {
-        let metas = self.entries.iter().filter_map(|entry| entry.meta.as_ref()).chain(&self.ghost);
+        let metas =
+            self.entries.iter().filter_map(|entry| entry.meta.as_deref()).chain(self.ghost.as_deref());
         metas.max_by_key(|meta| meta.set).map_or(Bytes::from_static(b"{}"), |meta| meta.json.clone())
     }
 

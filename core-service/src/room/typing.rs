@@ -1,7 +1,7 @@
 //! Who is typing: a sign that ends by itself when it is not repeated, and with its author's leaving.
 use super::id::{RoomName, UserName};
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,7 +16,7 @@ pub type Key = (RoomName, Arc<str>);
 #[derive(Debug, Default)]
 pub struct Typing {
     holds: HashMap<Key, (UserName, Instant)>,
-    /// When to look at which, in order; one entry for each that holds, and of some that no longer do.
+    /// When to look at which, in order; for each that holds at least its last one.
     ends: VecDeque<(Instant, Key)>,
     /// Their authors have left.
     left: Vec<(Key, UserName)>,
@@ -30,8 +30,13 @@ impl Typing {
             return;
         }
         let until = now + TYPING_HOLDS;
-        if self.holds.insert(key.clone(), (user, until)).is_none() {
-            self.ends.push_back((until, key));
+        // What it ended before, it takes back.
+        self.left.retain(|(left, _)| *left != key);
+        self.holds.insert(key.clone(), (user, until));
+        // For each repetition too: so they stay in order.
+        let end = (until, key);
+        if self.ends.back() != Some(&end) {
+            self.ends.push_back(end);
         }
         if self.ends.len() > 2 * self.holds.len() + 64 {
             self.forget_ended();
@@ -57,24 +62,22 @@ impl Typing {
                     let user = self.holds.remove(&key).map(|(user, _)| user);
                     ended.extend(user.map(|user| (key, user)));
                 }
-                // It was repeated.
-                Some(until) => self.ends.push_back((until, key)),
-                None => {}
+                // It was repeated, or is another one.
+                Some(_) | None => {}
             }
         }
         // Others know authors, not sessions: one that types in another tab is typing still.
-        let holds = &self.holds;
-        let types = |room: &RoomName, user: &UserName| {
-            holds.iter().any(|((in_room, _), (author, _))| in_room == room && author == user)
-        };
-        ended.retain(|((room, _), user)| !types(room, user));
+        if !ended.is_empty() {
+            let typing: HashSet<(&RoomName, &UserName)> =
+                self.holds.iter().map(|((room, _), (user, _))| (room, user)).collect();
+            ended.retain(|((room, _), user)| !typing.contains(&(room, user)));
+        }
         ended
     }
 
     fn forget_ended(&mut self) {
-        let mut seen = std::collections::HashSet::new();
         let holds = &self.holds;
-        self.ends.retain(|(_, key)| holds.contains_key(key) && seen.insert(key.clone()));
+        self.ends.retain(|(at, key)| holds.get(key).is_some_and(|(_, until)| until == at));
     }
 }
 
@@ -107,6 +110,21 @@ mod tests {
         assert_eq!(ended(&mut typing, at(9)), Vec::<String>::new());
         assert_eq!(ended(&mut typing, at(10)), ["again"]);
         assert!(typing.holds.is_empty() && typing.ends.is_empty());
+    }
+
+    /// A sign that is repeated does not stand behind others that end later.
+    #[test]
+    fn a_repeated_sign_ends_on_time_whoever_else_types() {
+        let (mut typing, start) = (Typing::default(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        for (ms, session) in [(0, "a"), (1000, "a"), (5800, "b")] {
+            typing.note(at(ms), key(session), UserName::new(session).unwrap(), true);
+        }
+        assert_eq!(ended(&mut typing, at(6900)), Vec::<String>::new());
+        assert_eq!(ended(&mut typing, at(7000)), ["a"]);
+        typing.leave(key("b"));
+        typing.note(at(7000), key("b"), UserName::new("b").unwrap(), true);
+        assert_eq!(ended(&mut typing, at(7001)), Vec::<String>::new(), "it is back and types");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use hearth_proto::v1;
 use std::{
     borrow::Cow,
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -66,7 +66,7 @@ pub(super) struct Session {
     /// It is a single request over HTTP, and needs no join.
     call: bool,
     /// What it had set where, as an edge brings it from another core.
-    metas: HashMap<RoomName, Bytes>,
+    metas: BTreeMap<RoomName, Bytes>,
 }
 
 impl Session {
@@ -121,7 +121,7 @@ impl Sessions {
             Ok(user) => user,
             Err(error) => return self.outbox.push(Delivery::Refused(to, error.into())),
         };
-        let (rooms, metas) = (HashSet::new(), HashMap::new());
+        let (rooms, metas) = (HashSet::new(), BTreeMap::new());
         let session = Session { id: id.into(), user, rooms, call, metas };
         let opened = Delivery::Opened {
             to: to.clone(),
@@ -208,7 +208,9 @@ impl Sessions {
         self.outbox.eased().await;
         let not_in =
             |number: &u64| self.open.get(number).is_some_and(|session| !session.rooms.contains(&room));
-        let coming: HashSet<u64> = resume.sessions.into_iter().filter(not_in).collect();
+        let mut coming: Vec<u64> = resume.sessions.into_iter().filter(not_in).collect();
+        coming.sort_unstable();
+        coming.dedup();
         let (since, seats) = (convert::since(resume.since), coming.len());
         if let Err(error) = self.hub.resume(&self.outbox, to.clone(), &room, since, seats as u64).await {
             return self.outbox.push(Delivery::Failed(to, Some(room), error));
@@ -306,7 +308,7 @@ impl Sessions {
                     if let Some(session) = self.open.get_mut(&to.session) {
                         session.rooms.remove(room);
                     }
-                    self.leave_presence(room, (&id, &user), Gone::Left);
+                    self.leave_presence(room, (&id, &user), Gone::Vanished);
                     return Err(error);
                 }
                 // An edge asks for its rooms by itself.

@@ -21,6 +21,8 @@ pub struct Backlog {
     gaps: usize,
     /// The numbers of the pieces that have keys.
     keyed: HashMap<NonZeroU64, u64, BuildHasherDefault<NumberHasher>>,
+    /// How much more than the bound may wait, after a burst that came at once; what is written is taken off.
+    pub excess: usize,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +85,7 @@ impl Backlog {
 
     /// Takes `n` written bytes off the front.
     pub fn advance(&mut self, n: usize) {
+        self.excess = self.excess.saturating_sub(n);
         self.bytes -= n;
         self.written += n;
         while let Some(first) = self.pieces.front()

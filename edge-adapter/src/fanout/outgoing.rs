@@ -366,11 +366,18 @@ impl Outgoing {
         };
         let waits = connection.backlog_bytes();
         self.tally.backlog += waits as i64 - waited as i64;
+        // One turn's frames may be more than the bound, a state of a big room or a page of history: whoever had kept up until then is
+        // given the time to read them, and half the bound for what comes meanwhile.
+        if waits > limit
+            && waited <= limit / 2
+            && let Some(backlog) = &mut connection.backlog
+        {
+            backlog.excess = waits - limit / 2;
+        }
+        let excess = connection.backlog.as_ref().map_or(0, |backlog| backlog.excess);
         match done {
             Err(_) => Flushed::Broken,
-            // One turn's frames may be more than the bound, a state of a big room or a page of history: whoever had kept up until then is
-            // given time to read them.
-            Ok(()) if waits > limit && waited > limit / 2 => Flushed::TooSlow,
+            Ok(()) if waits > limit + excess => Flushed::TooSlow,
             Ok(()) => Flushed::Fine,
         }
     }

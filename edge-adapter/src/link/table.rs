@@ -282,7 +282,7 @@ impl Table {
         if attached {
             self.out.frames.push_back(convert::pull(Some(session), number, name, &after));
         }
-        member.pull = Some(Pull { number, after });
+        member.pull = Some(Box::new(Pull { number, after }));
     }
 
     fn pull_again(&mut self, session: SessionKey, name: &str) {

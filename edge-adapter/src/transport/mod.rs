@@ -39,10 +39,10 @@ pub struct Doors {
     pub config: Arc<Config>,
     /// Who takes the sessions.
     pub shards: Shards,
-    /// Who takes single requests.
-    pub calls: Calls,
     /// Sessions that are polled.
     pub polls: Polls,
+    /// Who takes single requests.
+    pub calls: Calls,
     /// What is counted.
     pub metrics: EdgeMetrics,
     /// Whether the link to a core stands.
@@ -79,11 +79,11 @@ pub fn router(doors: Arc<Doors>) -> Router {
         // Names that cannot be a room's, such as an empty one, come here too, so that a browser can read why.
         .route("/ws/", any(websocket::connect))
         .route("/ws/{*room}", any(websocket::connect))
-        .merge(rest::routes(&doors))
         .route("/poll", any(long_poll::poll))
         .route("/poll/{*room}", any(long_poll::poll))
         .route("/events", any(sse::stream))
         .route("/events/{*room}", any(sse::stream))
+        .merge(rest::routes(&doors))
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::wrong_method())
         .with_state(doors)

@@ -20,5 +20,6 @@ mod presence_faults;
 mod protocol;
 mod recovery;
 mod rest;
+mod sse;
 mod storm;
 mod typing;

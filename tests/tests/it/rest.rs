@@ -288,6 +288,9 @@ async fn signals_and_typing() {
     assert_eq!(read(http, &messages("room", "eve")).await["messages"], json!([]));
 }
 
+/// Method, target, headers, body; status and code of the answer.
+type Mistake<'a> = (&'a str, &'a str, &'a [&'a str], &'a str, u16, &'a str);
+
 /// The same words as on a WebSocket, and the status that goes with them.
 #[tokio::test]
 async fn errors_are_problems() {
@@ -296,7 +299,7 @@ async fn errors_are_problems() {
     let text = r#"{"data":{}}"#;
     let key = "Idempotency-Key: k";
     let meta = format!(r#"{{"meta":{{"x":"{}"}}}}"#, "x".repeat(5000));
-    let rows: &[(&str, &str, &[&str], &str, u16, &str)] = &[
+    let rows: &[Mistake<'_>] = &[
         ("POST", "/rooms/room/messages", &[], "", 400, "invalid_argument"),
         ("POST", "/rooms/room/messages", &[], "{", 400, "invalid_argument"),
         ("POST", "/rooms/room/messages", &[], r#"{"data":1}"#, 400, "invalid_argument"),

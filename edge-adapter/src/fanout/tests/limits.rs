@@ -82,6 +82,28 @@ async fn a_slow_reader_is_closed_and_another_gets_everything() {
     assert_eq!(quick.told().await, (seq + 1).to_string());
 }
 
+/// A burst that is larger than the queue, as a state of a big room is, cuts nobody who reads on, however slowly, while other things
+/// come; whoever does not read is cut all the same.
+#[tokio::test]
+async fn a_burst_larger_than_the_queue_cuts_nobody_who_reads_on() {
+    let edge = Edge::start(config());
+    let (mut reads, sleeps) = (edge.connect_joined().await, edge.connect_joined().await);
+    for client in [&reads, &sleeps] {
+        SockRef::from(client.socket.get_ref()).set_recv_buffer_size(32 * 1024).unwrap();
+    }
+    edge.post([big(Kind::Text, 5, 3 << 20)]);
+    let mut seq = 5;
+    assert_eq!(reads.told().await, "5");
+    // Then it is behind no more; the other is given half the bound, and no more.
+    while edge.metrics.slow_consumers.get() == 0 {
+        assert!(seq < 200, "who does not read should have been closed by now");
+        seq += 1;
+        edge.post([big(Kind::Text, seq, 10_000)]);
+        assert_eq!(reads.told().await, seq.to_string());
+    }
+    assert_eq!(edge.core.next().await, Request::Close { session: sleeps.key, vanished: true });
+}
+
 #[tokio::test]
 async fn a_slow_reader_loses_ephemeral_events_first() {
     let edge = Edge::start(config());

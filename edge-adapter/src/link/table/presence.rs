@@ -147,15 +147,16 @@ impl Watched {
     /// The new core has had its time: its word holds.
     fn end_hold(&mut self) -> Tell {
         self.state = None;
-        if self.floor.take().is_some() {
-            return Tell::Whole;
-        }
-        let Known::Named(known) = &mut self.known else { return Tell::Nothing };
+        let counted = self.floor.take().is_some();
+        let Known::Named(known) = &mut self.known else {
+            return if counted { Tell::Whole } else { Tell::Nothing };
+        };
         let unnamed: Vec<Arc<str>> =
             known.iter().filter(|(_, seen)| seen.unnamed).map(|(user, _)| Arc::clone(user)).collect();
         let gone = unnamed.into_iter().filter_map(|user| known.remove_entry(&user));
         let steps = gone.map(|(user, seen)| Step { happened: Happened::Leave, user, meta: seen.meta });
-        Tell::Steps(steps.collect())
+        let steps: Vec<Step> = steps.collect();
+        if counted { Tell::Whole } else { Tell::Steps(steps) }
     }
 }
 
@@ -213,8 +214,11 @@ impl Table {
             }
             Box::default()
         });
-        watched.awaiting.push((key, n));
-        self.show(id);
+        // Only this one: the others wait for what the core tells.
+        match watched.since(&room.name, n) {
+            Some(shared) => self.out.post(key, Post::ShowPresence { session: key, room: id, shared }),
+            None => watched.awaiting.push((key, n)),
+        }
     }
 
     /// At another core: what it has not heard of yet is held on to.
@@ -223,9 +227,9 @@ impl Table {
             let Some(watched) = room.watched.as_deref_mut() else { continue };
             if other_core {
                 watched.begin_hold();
-                // It counts anew.
-                watched.awaiting.iter_mut().for_each(|(_, n)| *n = 0);
             }
+            // It may count anew, and whatever it tells from now on knows of those who wait.
+            watched.awaiting.iter_mut().for_each(|(_, n)| *n = 0);
             self.out.frames.push_back(convert::watch(&room.name));
         }
     }

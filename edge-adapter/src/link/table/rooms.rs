@@ -22,7 +22,7 @@ pub struct Member {
     /// What it has set, to be told to the next core.
     pub meta: Option<Arc<str>>,
     /// The page that it waits for.
-    pub pull: Option<Pull>,
+    pub pull: Option<Box<Pull>>,
 }
 
 /// A page that was asked for.

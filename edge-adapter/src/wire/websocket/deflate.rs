@@ -184,7 +184,11 @@ mod tests {
         fn comes_back_as_it_was(text in prop::collection::vec(0u8..8, 0..40_000)) {
             let mut inflater = Inflater::default();
             for _ in 0..2 {
-                prop_assert_eq!(&inflater.inflate(&deflate(&text).unwrap(), text.len()).unwrap(), &text);
+                // None where it would become longer, which only short ones do.
+                match deflate(&text) {
+                    Some(deflated) => prop_assert_eq!(&inflater.inflate(&deflated, text.len()).unwrap(), &text),
+                    None => prop_assert!(text.len() < 2 * WORTH_BYTES),
+                }
             }
         }
 

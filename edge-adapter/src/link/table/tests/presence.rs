@@ -174,6 +174,21 @@ fn at_another_core_no_smaller_number_is_shown_before_the_timeout() {
     assert_eq!(story.shown(), ["all: state ann{}×1 bob{}×1", "all: state ann{}×1 bob{}×1"]);
 }
 
+/// Two cores replaced in a row, in a room that had been counted: whoever the last one does not name is gone when its time is over.
+#[test]
+fn nobody_stays_for_ever_where_users_had_been_counted() {
+    let mut story = Story::attached();
+    story.attends(ann(), "ann");
+    story.said(1, Count(700));
+    story.moves_to("second");
+    story.said(1, state(&["ann", "gone"]));
+    story.moves_to("third");
+    story.said(1, state(&["ann"]));
+    story.shown();
+    story.wait(Duration::from_secs(30));
+    assert_eq!(story.shown(), ["all: state ann{}×1"]);
+}
+
 /// What sessions have set is told to the next core before they are.
 #[test]
 fn metas_go_to_the_next_core() {
