@@ -26,7 +26,7 @@ pub fn allowed(config: &Config, uri: &Uri, headers: &HeaderMap) -> bool {
 
 /// What a page is told that may not.
 pub fn foreign() -> Problem {
-    let detail = "pages of this origin may not connect; see --allowed-origins";
+    let detail = "pages of this origin, or under this name, may not connect; see --allowed-origins";
     Problem::new(StatusCode::FORBIDDEN, "permission_denied", detail)
 }
 
