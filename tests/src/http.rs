@@ -32,15 +32,47 @@ pub async fn get(http: SocketAddr, target: &str, headers: &[&str]) -> Response {
 
 /// Any method; the error is that nobody answers.
 pub async fn ask(http: SocketAddr, method: &str, target: &str, headers: &[&str]) -> io::Result<Response> {
+    let request = head(http, method, target, headers);
+    let mut stream = within("a connection", TcpStream::connect(http)).await?;
+    exchange(&mut stream, request.as_bytes()).await
+}
+
+/// Any method with a JSON body.
+pub async fn send(http: SocketAddr, method: &str, target: &str, headers: &[&str], body: &str) -> Response {
+    let mut stream = within("a connection", TcpStream::connect(http)).await.expect("the server listens");
+    send_on(&mut stream, method, target, headers, body).await
+}
+
+/// The same on a connection that is kept.
+pub async fn send_on(
+    stream: &mut TcpStream,
+    method: &str,
+    target: &str,
+    headers: &[&str],
+    body: &str,
+) -> Response {
+    let length = format!("Content-Length: {}", body.len());
+    let lines = [headers, &["Content-Type: application/json", &length]].concat();
+    let http = stream.peer_addr().expect("it is connected");
+    let request = head(http, method, target, &lines) + body;
+    let answer = exchange(stream, request.as_bytes()).await;
+    answer.unwrap_or_else(|error| panic!("{method} {target}: {error}"))
+}
+
+/// A request's head, with its last, empty line.
+pub fn head(http: SocketAddr, method: &str, target: &str, headers: &[&str]) -> String {
     let mut request = format!("{method} {target} HTTP/1.1\r\nHost: {http}\r\n");
     for line in headers {
         request.push_str(line);
         request.push_str("\r\n");
     }
-    request.push_str("\r\n");
+    request + "\r\n"
+}
+
+/// Sends what is given and reads one answer.
+pub async fn exchange(stream: &mut TcpStream, request: &[u8]) -> io::Result<Response> {
     let whole = within("an HTTP answer", async {
-        let mut stream = TcpStream::connect(http).await?;
-        stream.write_all(request.as_bytes()).await?;
+        stream.write_all(request).await?;
         let mut whole = Vec::new();
         while !is_whole(&whole) && stream.read_buf(&mut whole).await? > 0 {}
         io::Result::Ok(whole)

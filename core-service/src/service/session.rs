@@ -384,7 +384,13 @@ impl Sessions {
             (Command::ListOnline(_), Some(_)) if foreign => return Err(Error::Forbidden(NOT_YOURS)),
             (Command::ListOnline(list), Some(room)) => {
                 let listed = self.hub.presence().list(room, "", list.limit.min(LIST_MAX) as usize);
-                let (online, count) = (listed.online, listed.count);
+                let (mut online, count) = (listed.online, listed.count);
+                let mut bytes = 0;
+                let fits = online.iter().take_while(|one| {
+                    bytes += one.user.as_str().len() + one.meta.len();
+                    bytes <= self.config.history_page_bytes()
+                });
+                online.truncate(fits.count());
                 self.outbox.push(Delivery::Online { to: to.clone(), online, count });
             }
             (Command::Pull(_), Some(room)) if !session.rooms.contains(room) => return Err(Error::NotJoined),

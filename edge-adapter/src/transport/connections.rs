@@ -5,6 +5,11 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Semaphore;
+
+/// How many long answers a connection may be given at the same time: with half a megabyte each they hold as much as two sessions that
+/// read slowly.
+const LONG_ANSWERS: usize = 4;
 
 /// Why a connection is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +43,8 @@ pub struct Permit {
     http: Arc<AtomicUsize>,
     /// The address's part, where addresses are counted.
     pub address: Option<Arc<AddressPermit>>,
+    /// How many more long answers it may be given at the same time.
+    pub turns: Arc<Semaphore>,
 }
 
 /// One connection of an address.
@@ -64,7 +71,8 @@ impl Connections {
             _ => Some(Arc::new(self.addresses.admit(address.to_canonical()).ok_or(Full::Address)?)),
         };
         self.http.fetch_add(1, Ordering::AcqRel);
-        Ok(Permit { http: self.http.clone(), address })
+        let turns = Arc::new(Semaphore::new(LONG_ANSWERS));
+        Ok(Permit { http: self.http.clone(), address, turns })
     }
 
     /// How many there are.

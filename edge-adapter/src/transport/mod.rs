@@ -6,6 +6,7 @@ pub mod long_poll;
 pub mod origin;
 pub mod pages;
 pub mod pipe;
+pub mod portions;
 pub mod problem;
 pub mod query;
 pub mod rest;

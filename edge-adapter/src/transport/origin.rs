@@ -6,10 +6,10 @@ use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, StatusCode, Uri};
 use std::net::{IpAddr, SocketAddr};
 
-/// Whether a request may come from where it says. No `Origin` means no browser: allowed.
+/// Whether a request may come from where it says. No `Origin` means no browser, or a page of the same origin that only reads.
 pub fn allowed(config: &Config, uri: &Uri, headers: &HeaderMap) -> bool {
     let mut origins = headers.get_all(ORIGIN).iter();
-    let Some(origin) = origins.next() else { return true };
+    let Some(origin) = origins.next() else { return host_allowed(config, uri, headers) };
     if config.allowed_origins.iter().any(|allowed| allowed == "*") {
         return true;
     }
@@ -26,14 +26,13 @@ pub fn allowed(config: &Config, uri: &Uri, headers: &HeaderMap) -> bool {
 
 /// What a page is told that may not.
 pub fn foreign() -> Problem {
-    let detail = "pages of this origin may not connect; see --allowed-origins";
+    let detail = "pages of this origin, or under this name, may not connect; see --allowed-origins";
     Problem::new(StatusCode::FORBIDDEN, "permission_denied", detail)
 }
 
-/// Whether what is read without saying where from may be shown. To read, a page need not say so if it is of the same origin,
-/// and on loopback a name that was turned here makes any page that; so there only local names are answered to, addresses, and what
-/// was allowed.
-pub fn host_allowed(config: &Config, uri: &Uri, headers: &HeaderMap) -> bool {
+/// Whether one who does not say where from may ask under this name. To read, a page of the same origin need not say it, and a
+/// name that was turned to loopback makes any page that; so there only local names are answered to, addresses, and what was allowed.
+fn host_allowed(config: &Config, uri: &Uri, headers: &HeaderMap) -> bool {
     let listed = |host: &str| {
         config.allowed_origins.iter().any(|allowed| {
             allowed == "*"

@@ -42,11 +42,6 @@ impl Problem {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "unimplemented", "this path does not know that method")
     }
 
-    /// 503: not now.
-    pub fn unavailable(detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).with(RETRY_AFTER, "1")
-    }
-
     /// 503: not now. Whoever is told `resource_exhausted` can be sure that nothing was done.
     pub fn not_now(code: Code, detail: impl Into<Cow<'static, str>>, retry_after_ms: u64) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code.name(), detail).retry_after(retry_after_ms)
@@ -57,6 +52,11 @@ impl Problem {
         let seconds = HeaderValue::from(ms.div_ceil(1000).max(1));
         self.headers.get_or_insert_default().insert(RETRY_AFTER, seconds);
         self
+    }
+
+    /// 503: not now; of a publish, its outcome is unknown.
+    pub fn unavailable(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::not_now(Code::Unavailable, detail, 0)
     }
 
     /// Adds a header.

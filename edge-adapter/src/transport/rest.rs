@@ -3,6 +3,7 @@
 use crate::fanout::calls::{Answer, CallError};
 use crate::session::key::SessionKey;
 use crate::session::request::Request as Ask;
+use crate::transport::portions::{self, Portions};
 use crate::transport::problem::Problem;
 use crate::transport::{Doors, cors, query};
 use crate::wire::command::{self, Action, Command};
@@ -76,11 +77,12 @@ async fn history(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Res
         let [after, before, limit] = ["after", "before", "limit"].map(|name| number(asked, name));
         let action = command::history(caller.room.clone(), after?, before?, limit?)?;
         let Action::History { room, after, before, limit } = action else { return Err(unexpected()) };
+        let turn = portions::turn(&parts.extensions).await;
         let ask = |session| Ask::History { session, id: None, room, after, before, limit };
         match caller.ask(ask).await? {
             Answer::History { position, events, more } => {
                 let events = events.iter().map(|shared| &shared.event);
-                Ok(json_response(json::history_data(&position, events, more).into()))
+                Ok(json_response(Portions::new(json::history_data(&position, events, more), turn)))
             }
             _ => Err(unexpected()),
         }
@@ -93,8 +95,11 @@ async fn online(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Resp
     with_body(request, async |parts, _| {
         let caller = Caller::admit(&doors, parts)?;
         let room = caller.room.clone();
+        let turn = portions::turn(&parts.extensions).await;
         match caller.ask(|session| Ask::ListOnline { session, room, limit: ONLINE_MAX }).await? {
-            Answer::Online { online, count } => Ok(json_response(json::presence_data(&online, count).into())),
+            Answer::Online { online, count } => {
+                Ok(json_response(Portions::new(json::presence_data(&online, count), turn)))
+            }
             _ => Err(unexpected()),
         }
     })
@@ -181,7 +186,7 @@ impl<'a> Caller<'a> {
     }
 
     fn ack(&self, id: Option<&str>, acked: Acked) -> Response {
-        json_response(json::ack_with(id, Some(&self.room), acked).into_text())
+        json_response(Portions::new(json::ack_with(id, Some(&self.room), acked).into_text(), None))
     }
 }
 
@@ -190,8 +195,9 @@ fn unexpected() -> Problem {
     Failure::new(Code::Internal, "the core answered something else").into()
 }
 
-fn json_response(body: Bytes) -> Response {
-    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], body).into_response()
+fn json_response(body: Portions) -> Response {
+    let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
+    (headers, Body::new(body)).into_response()
 }
 
 /// A whole number in a query.

@@ -30,6 +30,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_BYTES: usize = 16 * 1024;
 /// Requests at once on one HTTP/2 connection: a page and its checks need few.
 const HTTP2_STREAMS: u32 = 64;
+/// How much of an answer is kept for one of them beside what its sender holds, in bytes.
+const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 /// A silent HTTP/2 connection is asked whether it lives; hyper's default patience of 20 s comes on top.
 const HTTP2_PING: Duration = Duration::from_secs(30);
 /// Out of file descriptors, `accept` fails at once, again and again; this long it is left alone, doubled up to the
@@ -236,6 +238,7 @@ fn http(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_header_list_size(HEADER_BYTES as u32)
         .max_concurrent_streams(HTTP2_STREAMS)
+        .max_send_buf_size(HTTP2_SEND_BUFFER)
         .keep_alive_interval(HTTP2_PING);
     http
 }

@@ -98,7 +98,10 @@ fn reply(request: &Request) -> Option<(SessionKey, Post)> {
 }
 
 fn event(room: &Arc<str>) -> Arc<SharedEvent> {
-    let payload = Payload::Json(Bytes::from_static(br#"{"n":1}"#));
+    let payload = match &**room {
+        "large" => Payload::Json(format!(r#"{{"x":"{}"}}"#, "x".repeat(500_000)).into()),
+        _ => Payload::Json(Bytes::from_static(br#"{"n":1}"#)),
+    };
     let (room, author) = (room.clone(), "ann".into());
     let event = Event { room, kind: Kind::Text, seq: 7, id: None, author, payload, timestamp_us: 2_000_000 };
     Arc::new(SharedEvent::new(event, "e".into()))

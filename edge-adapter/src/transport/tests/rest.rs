@@ -1,7 +1,7 @@
 //! Requests to rooms, over a core that answers everything.
 use crate::config::Config;
 use crate::session::request::Request;
-use crate::transport::testing::{Answer, Edge, config, read_answer, send};
+use crate::transport::testing::{Answer, Edge, PATIENCE, config, read_answer, send};
 use crate::wire::event::Kind;
 use axum::body::Body;
 use http::StatusCode;
@@ -341,8 +341,73 @@ async fn pages_of_other_origins() {
 async fn on_loopback_nothing_is_shown_under_a_strange_name() {
     let edge = Edge::start(Config { local_hosts_only: true, ..config() }).await;
     is(&get(&edge, "/rooms/r/messages").await, 403, "permission_denied");
-    assert_eq!(edge.refused("host"), 1);
+    assert_eq!(edge.refused("origin"), 1);
     let mut stream = edge.connect().await;
     stream.write_all(b"GET /rooms/r/messages HTTP/1.1\r\nHost: localhost:8080\r\n\r\n").await.unwrap();
     assert_eq!(read_answer(&mut stream).await.status, 200);
+}
+
+/// What a client asks for and does not read is not piled up for it: beyond a few long answers it waits for its own turn, and gets it.
+#[tokio::test]
+async fn over_http2_long_answers_take_turns() {
+    const ASKED: usize = 20;
+    let edge = Edge::start(config()).await;
+    let (client, connection) = h2::client::handshake(edge.connect().await).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let mut ask = |path: &str| {
+        let request = http::Request::get(format!("http://edge.test{path}")).body(()).unwrap();
+        client.send_request(request, true).unwrap().0
+    };
+    let answers: Vec<_> = (0..ASKED).map(|_| ask("/rooms/large/messages")).collect();
+    // What is short is answered all the same.
+    let short = ask("/rooms/-/presence").await.unwrap().status();
+    assert_eq!(short, StatusCode::BAD_REQUEST);
+    let mut reads = 0;
+    let mut count = || {
+        reads += edge.asked().iter().filter(|asked| matches!(asked, Request::History { .. })).count();
+        reads
+    };
+    assert!((1..=4).contains(&count()));
+    // All are read at once: they share the connection's window.
+    let mut readers = tokio::task::JoinSet::new();
+    for answer in answers {
+        readers.spawn(async move {
+            let (mut body, mut length) = (answer.await.unwrap().into_body(), 0);
+            while let Some(data) = body.data().await {
+                let data = data.unwrap();
+                length += data.len();
+                body.flow_control().release_capacity(data.len()).unwrap();
+            }
+            length
+        });
+    }
+    let lengths = tokio::time::timeout(PATIENCE, readers.join_all()).await.expect("they get their turn");
+    assert!(lengths.iter().all(|length| *length > 500_000), "{lengths:?}");
+    assert_eq!(count(), ASKED);
+}
+
+/// Both versions of HTTP are answered alike.
+#[tokio::test]
+async fn over_http2_a_publish_is_the_same() {
+    let edge = Edge::start(config()).await;
+    let (client, connection) = h2::client::handshake(edge.connect().await).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    for (origin, status) in [("http://edge.test", 200), ("http://evil.test", 403)] {
+        let request = http::Request::post("http://edge.test/rooms/r/messages")
+            .header("content-type", "application/json")
+            .header("idempotency-key", "k")
+            .header("origin", origin)
+            .body(())
+            .unwrap();
+        let (answer, mut body) = client.send_request(request, false).unwrap();
+        body.send_data(r#"{"data":{"n":1}}"#.into(), true).unwrap();
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status().as_u16(), status);
+        let mut body = answer.into_body();
+        let body = body.data().await.unwrap().unwrap();
+        let ack = r#"{"type":"ack","id":"k","room":"r","data":{"status":"delivered","seq":7}}"#;
+        assert_eq!(body == ack, status == 200, "{body:?}");
+    }
 }
