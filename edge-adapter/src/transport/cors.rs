@@ -1,6 +1,5 @@
 //! Requests from pages of other origins. A browser sends them whatever we think of it, asks before those that a form could not send, and
 //! hides the answer from a page that is not named in it. So a page that is not allowed is not named, and what it wants to change is refused.
-use crate::transport::problem::Problem;
 use crate::transport::{Doors, origin};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -29,8 +28,7 @@ pub async fn guard(State(doors): State<Arc<Doors>>, request: Request, next: Next
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     let mut response = if origin.is_none() && !origin::host_allowed(config, request.uri(), headers) {
         doors.metrics.http_refusal("host");
-        let detail = "this edge is not known by that name; see --allowed-origins";
-        Problem::new(StatusCode::FORBIDDEN, "permission_denied", detail).into_response()
+        origin::strange_host().into_response()
     } else if !allowed && !reads {
         doors.metrics.http_refusal("origin");
         origin::foreign().into_response()

@@ -130,10 +130,7 @@ struct Asked {
 impl Asked {
     fn read(doors: &Doors, request: &Request<Body>) -> Result<Asked, Problem> {
         let (uri, headers) = (request.uri(), request.headers());
-        if !origin::allowed(&doors.config, uri, headers) {
-            let detail = "pages of this origin may not connect; see --allowed-origins";
-            return Err(Problem::new(StatusCode::FORBIDDEN, "permission_denied", detail));
-        }
+        origin::may_read(&doors.config, uri, headers)?;
         if request.method() != Method::GET {
             return Err(Problem::method_not_allowed("GET"));
         }

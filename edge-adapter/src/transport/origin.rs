@@ -45,6 +45,23 @@ pub fn host_allowed(config: &Config, uri: &Uri, headers: &HeaderMap) -> bool {
         || host(uri, headers).is_none_or(|host| is_local(host) || is_address(host) || listed(host))
 }
 
+/// What a session that only reads must pass: a page of the same origin need not name it.
+pub fn may_read(config: &Config, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+    if !allowed(config, uri, headers) {
+        return Err(foreign());
+    }
+    if !headers.contains_key(ORIGIN) && !host_allowed(config, uri, headers) {
+        return Err(strange_host());
+    }
+    Ok(())
+}
+
+/// What is told to those who ask by a name that anybody could have turned here.
+pub fn strange_host() -> Problem {
+    let detail = "this edge is not known by that name; see --allowed-origins";
+    Problem::new(StatusCode::FORBIDDEN, "permission_denied", detail)
+}
+
 /// The host that was asked. HTTP/2 and absolute URIs name it in the URI.
 fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     let host = uri.authority().map(|authority| authority.as_str());

@@ -45,10 +45,7 @@ struct Asked {
 
 impl Asked {
     fn read(doors: &Doors, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Asked, Problem> {
-        if !origin::allowed(&doors.config, uri, headers) {
-            let detail = "pages of this origin may not connect; see --allowed-origins";
-            return Err(Problem::new(StatusCode::FORBIDDEN, "permission_denied", detail));
-        }
+        origin::may_read(&doors.config, uri, headers)?;
         if method != Method::GET {
             return Err(Problem::method_not_allowed("GET"));
         }
