@@ -1,6 +1,6 @@
 //! Streams of events at the door: who may have one, and what those are told who may not.
 use crate::config::Config;
-use crate::transport::testing::{Edge, config};
+use crate::transport::testing::{Edge, config, read_answer, read_to_end, send};
 
 /// On loopback a name that anybody could have turned here opens nothing: a page of that name is of the same origin as what answers, and
 /// says of itself nothing at all.
@@ -21,4 +21,25 @@ async fn a_page_of_a_strange_name_reads_nothing() {
     assert!(edge.asked().is_empty());
     let answer = edge.ask("GET http://localhost:8080/events/r HTTP/1.1", &[]).await;
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/event-stream")));
+}
+
+/// A full edge tells it in band, also to pages of other origins: one that could not read it would never come back.
+#[tokio::test]
+async fn overload_can_be_read_by_whoever_may_come_back() {
+    let listed = Config { allowed_origins: vec!["https://app.test".into()], max_connections: 1, ..config() };
+    let edge = Edge::start(listed).await;
+    let _only = edge.shake("/ws").await;
+    for (origin, expected) in [("https://app.test", Some("https://app.test")), ("https://evil.test", None)] {
+        let mut stream = edge.connect().await;
+        send(&mut stream, "GET /events/r HTTP/1.1", &[&format!("Origin: {origin}")]).await;
+        let answer = read_answer(&mut stream).await;
+        assert_eq!(
+            (answer.status, answer.header("access-control-allow-origin")),
+            (200, expected),
+            "{answer:?}"
+        );
+        let told = String::from_utf8(read_to_end(&mut stream).await).unwrap();
+        assert!(told.starts_with("retry: ") && told.contains(r#""event":"overloaded""#), "{told}");
+    }
+    assert_eq!(edge.ask("GET /healthz HTTP/1.1", &[]).await.status, 503);
 }
