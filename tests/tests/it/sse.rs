@@ -524,6 +524,7 @@ async fn http2_has_the_same_stream() {
         "HTTP/2 200",
         "cache-control: no-store, no-transform",
         "content-type: text/event-stream",
+        "vary: origin",
         "x-accel-buffering: no",
     ];
     assert_eq!(head, expected);
