@@ -28,7 +28,7 @@ if ! [ -x "$GRPCURL" ]; then
   chmod +x "$GRPCURL"
 fi
 
-if ! [ -d "$here/browser/node_modules" ]; then
+if ! [ "$here/browser/node_modules/.package-lock.json" -nt "$here/browser/package-lock.json" ]; then
   say "installing the browser tests' npm packages"
   (cd "$here/browser" && npm ci --no-audit --no-fund --silent)
 fi

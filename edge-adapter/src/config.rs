@@ -24,8 +24,6 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     /// Any port of localhost may connect too.
     pub allow_local_origins: bool,
-    /// An edge's own origin is a local name or an address, not any name that a page may have had turned here.
-    pub local_hosts_only: bool,
     /// Serve the playground page at `/`.
     pub playground: bool,
     /// How long a drain may take.

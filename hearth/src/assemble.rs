@@ -226,7 +226,6 @@ fn edge_config(
         max_connections_per_address: edge.max_connections_per_address,
         allowed_origins: edge.allowed_origins.clone(),
         allow_local_origins: true,
-        local_hosts_only: edge.http.ip().is_loopback(),
         playground: edge.playground.unwrap_or(true),
         drain_timeout: drain_timeout - LAST_WORDS.min(drain_timeout / 6),
         shards,

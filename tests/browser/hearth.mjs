@@ -71,6 +71,12 @@ export class Hearth {
     }
   }
 
+  // As whoever runs it would: all are told, and then it ends.
+  async stop() {
+    this.child.kill('SIGTERM');
+    await this.ended;
+  }
+
   // As a crash would: nothing is said to anybody.
   async kill() {
     this.child.kill('SIGKILL');
@@ -80,7 +86,8 @@ export class Hearth {
 
 async function ready(url) {
   try {
-    return (await fetch(`${url}/healthz`)).ok;
+    // Kept, the connection would count among those that a server may have.
+    return (await fetch(`${url}/healthz`, { headers: { connection: 'close' } })).ok;
   } catch {
     return false;
   }

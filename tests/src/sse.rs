@@ -181,6 +181,21 @@ impl Stream {
         Self::ask(socket, &request(http, target, &[])).await
     }
 
+    /// Asks as the second request of a connection, which HTTP then keeps.
+    pub async fn open_second(http: SocketAddr, target: &str) -> Stream {
+        let mut socket = within("a connection", TcpStream::connect(http)).await.expect("the server listens");
+        let first = format!("GET /healthz HTTP/1.1\r\nHost: {http}\r\n\r\n");
+        socket.write_all(first.as_bytes()).await.expect("the server takes a request");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\nok") {
+            let read = within("a page", socket.read_buf(&mut answer)).await.expect("an answer");
+            assert!(read > 0, "the end after {:?}", String::from_utf8_lossy(&answer));
+        }
+        let second = Self::ask(socket, &request(http, target, &[])).await;
+        assert!(second.chunks.is_some(), "HTTP has kept the connection: {}", second.head);
+        second
+    }
+
     /// Sends this request and takes the head of the answer.
     pub async fn ask(mut socket: TcpStream, request: &str) -> Stream {
         // Refused before it was read, it has an answer all the same.

@@ -83,9 +83,7 @@ impl Shard {
             }
             Post::JoinFailed { session, id, name, failure } => {
                 let Some(slot) = self.open(session) else { return };
-                let connection = &mut self.connections[slot as usize];
-                connection.session.join_failed(&name);
-                connection.unanswered = connection.unanswered.saturating_sub(1);
+                self.connections[slot as usize].session.join_failed(&name);
                 self.error(slot, id.as_deref(), Some(&name), &failure);
                 self.drained(slot);
             }
@@ -141,9 +139,15 @@ impl Shard {
         Some(slot)
     }
 
-    fn error(&mut self, slot: u32, id: Option<&str>, room: Option<&str>, failure: &Failure) {
+    /// Tells a session that something could not be done.
+    pub(super) fn error(&mut self, slot: u32, id: Option<&str>, room: Option<&str>, failure: &Failure) {
         self.metrics.command_error(failure.code);
-        self.say(slot, json::error(id, room, failure));
+        // Where the last of several rooms is refused no `joined` brings the cursor, and the client must have one before its first message.
+        let connection = self.connections.get(slot as usize);
+        let several =
+            connection.filter(|connection| connection.own_cursors && !connection.session.places().is_empty());
+        let cursor = several.and_then(|connection| connection.cursor(&self.rooms, None));
+        self.say_with(slot, json::error(id, room, failure), cursor.as_deref());
     }
 
     /// Tells one session something.
@@ -212,9 +216,7 @@ impl Shard {
         let session = &mut self.connections[slot as usize].session;
         session.forget_brought(name);
         session.joined(name, (room, asked), (echo, presence), seen);
-        let connection = &mut self.connections[slot as usize];
-        connection.unanswered = connection.unanswered.saturating_sub(u8::from(asked));
-        let whole = connection.unanswered == 0;
+        let whole = !session.is_joining();
         let cursor = self.cursor(slot);
         let envelope = json::joined(id, name, &json::Joined { cursor: &cursor, ..told });
         self.say_with(slot, envelope, whole.then_some(&cursor));

@@ -203,8 +203,6 @@ pub struct Connection {
     pub dialect: Dialect,
     /// It is in several rooms, and goes on by one cursor for all.
     pub own_cursors: bool,
-    /// How many of these have not been answered yet; until then no cursor is given, or it would lack some.
-    pub unanswered: u8,
     /// Something is to be written this turn.
     pub dirty: bool,
     /// Its socket has become ready while a backlog waited.
@@ -228,9 +226,10 @@ impl Connection {
         self.backlog_bytes() <= LITTLE
     }
 
-    /// Its cursor: in each room up to where it has been given events, in one of them up to `here`. None while it would lack a room.
+    /// Its cursor: in each room up to where it has been given events, in one of them up to `here`. None while it would lack a room:
+    /// one that the URL named and the core has not answered for.
     pub fn cursor(&self, rooms: &Rooms, here: Option<(RoomId, &Position)>) -> Option<String> {
-        (self.unanswered == 0).then(|| self.cursor_so_far(rooms, here))
+        (!self.session.is_joining()).then(|| self.cursor_so_far(rooms, here))
     }
 
     /// The same, of the rooms that it is in so far.

@@ -103,8 +103,14 @@ impl Shard {
         connection.phase = Phase::Closing;
         let asked = connection.start.as_ref().is_none_or(|start| start.asked);
         connection.start = None;
-        let session = std::mem::take(&mut connection.session);
         let key = connection.key;
+        let live = connection.session.places().iter().filter(|place| place.stage == Stage::Live);
+        for room in live.map(|place| place.room).collect::<Vec<_>>() {
+            // It was there when what is pending came.
+            self.out.cut(&mut self.connections, &mut self.rooms, room);
+        }
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return false };
+        let session = std::mem::take(&mut connection.session);
         for place in session.places().iter().filter(|place| place.stage == Stage::Live) {
             self.leave(place.room, place.index);
         }
@@ -129,6 +135,8 @@ impl Shard {
         if self.drain.is_some() {
             return;
         }
+        // What has come so far stands before the news.
+        self.out.cut_all(&mut self.connections, &mut self.rooms);
         let wait = DRAIN_ANSWERS.min(self.config.drain_timeout / 2);
         self.drain = Some(Drain::Answers(self.clock.now + wait));
         let spread = (self.census.count() as u64).saturating_mul(RETURN_PER_SESSION_MS).max(RETURN_MIN_MS);

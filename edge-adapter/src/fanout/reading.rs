@@ -146,14 +146,12 @@ impl Shard {
     }
 
     fn reply(&mut self, slot: u32, reply: Reply) {
-        let frame = match reply {
-            Reply::Pong(None) => return,
-            Reply::Pong(Some(id)) => json::ack(&id, None, Acked::Ok),
+        match reply {
+            Reply::Pong(None) => {}
+            Reply::Pong(Some(id)) => self.say(slot, json::ack(&id, None, Acked::Ok)),
             Reply::Error(Rejected { id, room, failure }) => {
-                self.metrics.command_error(failure.code);
-                json::error(id.as_deref(), room.as_deref(), &failure)
+                self.error(slot, id.as_deref(), room.as_deref(), &failure);
             }
-        };
-        self.say(slot, frame);
+        }
     }
 }

@@ -282,7 +282,6 @@ impl Shard {
             session: Session::new(since),
             dialect,
             own_cursors: dialect == Dialect::Sse && rooms.len() > 1,
-            unanswered: if dialect == Dialect::Sse { rooms.len() as u8 } else { 0 },
             start: Some(Box::new(Start { read_ahead, id: id.clone(), head, rooms, asked: refuse.is_none() })),
             backlog: None,
             waker: Waker::from(wake.clone()),

@@ -47,7 +47,6 @@ pub(super) fn config() -> Config {
         max_connections_per_address: 0,
         allowed_origins: Vec::new(),
         allow_local_origins: true,
-        local_hosts_only: false,
         playground: false,
         drain_timeout: Duration::from_secs(10),
         shards: 1,

@@ -352,6 +352,11 @@ impl Session {
         self.due = self.due.saturating_sub(1);
     }
 
+    /// Whether the core has still to say of some room whether the session is in it.
+    pub fn is_joining(&self) -> bool {
+        self.places.iter().any(|place| place.stage == Stage::Joining)
+    }
+
     /// Whether the core owes an answer.
     pub fn is_due(&self) -> bool {
         self.due > 0

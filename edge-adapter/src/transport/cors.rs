@@ -26,9 +26,7 @@ pub async fn guard(State(doors): State<Arc<Doors>>, request: Request, next: Next
     let origin = headers.get(ORIGIN).cloned();
     let allowed = origin::allowed(config, request.uri(), headers);
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    // A page that is not named in the answer cannot see it; one that need not name itself would.
-    let hidden = reads && origin.is_some();
-    let mut response = if !allowed && !hidden {
+    let mut response = if !allowed && !reads {
         doors.metrics.http_refusal("origin");
         origin::foreign().into_response()
     } else if request.method() == Method::OPTIONS {

@@ -17,8 +17,8 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use hearth_proto::name;
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, ORIGIN, VARY};
-use http::{HeaderValue, Method, Request, StatusCode};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{Method, Request, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -124,15 +124,13 @@ struct Asked {
     cursor: Option<Option<PollCursor>>,
     timeout: Duration,
     limit: usize,
-    origin: Option<HeaderValue>,
 }
 
 impl Asked {
     fn read(doors: &Doors, request: &Request<Body>) -> Result<Asked, Problem> {
         let (uri, headers) = (request.uri(), request.headers());
         if !origin::allowed(&doors.config, uri, headers) {
-            let detail = "pages of this origin may not connect; see --allowed-origins";
-            return Err(Problem::new(StatusCode::FORBIDDEN, "permission_denied", detail));
+            return Err(origin::foreign());
         }
         if request.method() != Method::GET {
             return Err(Problem::method_not_allowed("GET"));
@@ -161,7 +159,7 @@ impl Asked {
         let limit = number("limit", LIMIT.1 as u64, 1..=LIMIT.0 as u64)? as usize;
         let cursor = query::value(query, "cursor").filter(|token| token.as_deref() != Some(""));
         let cursor = cursor.map(|token| token.as_deref().and_then(PollCursor::decode));
-        Ok(Asked { rooms, dev_user, cursor, timeout, limit, origin: headers.get(ORIGIN).cloned() })
+        Ok(Asked { rooms, dev_user, cursor, timeout, limit })
     }
 }
 
@@ -171,20 +169,14 @@ pub async fn poll(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Re
         Ok(asked) => asked,
         Err(problem) => return problem.into_response(),
     };
-    let origin = asked.origin.clone();
     let permit = request.extensions().get::<Arc<Permit>>().cloned();
-    let mut response = match answer(&doors, asked, permit).await {
+    match answer(&doors, asked, permit).await {
         Ok(body) => {
             let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
             (headers, body).into_response()
         }
         Err(problem) => problem.into_response(),
-    };
-    if let Some(origin) = origin {
-        response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        response.headers_mut().insert(VARY, HeaderValue::from_static("Origin"));
     }
-    response
 }
 
 async fn answer(doors: &Arc<Doors>, asked: Asked, permit: Option<Arc<Permit>>) -> Result<Vec<u8>, Problem> {

@@ -26,6 +26,7 @@ use crate::metrics::EdgeMetrics;
 use crate::transport::long_poll::Polls;
 use crate::transport::problem::Problem;
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD, Engine};
 use std::fmt;
@@ -70,6 +71,8 @@ fn session_id() -> Result<Arc<str>, getrandom::Error> {
 
 /// All routes.
 pub fn router(doors: Arc<Doors>) -> Router {
+    let guard = from_fn_with_state(doors.clone(), cors::guard);
+    let (poll, stream) = (any(long_poll::poll).layer(guard.clone()), any(sse::stream).layer(guard));
     Router::new()
         .route("/", get(pages::playground))
         .route("/healthz", get(pages::healthz))
@@ -79,10 +82,10 @@ pub fn router(doors: Arc<Doors>) -> Router {
         // Names that cannot be a room's, such as an empty one, come here too, so that a browser can read why.
         .route("/ws/", any(websocket::connect))
         .route("/ws/{*room}", any(websocket::connect))
-        .route("/poll", any(long_poll::poll))
-        .route("/poll/{*room}", any(long_poll::poll))
-        .route("/events", any(sse::stream))
-        .route("/events/{*room}", any(sse::stream))
+        .route("/poll", poll.clone())
+        .route("/poll/{*room}", poll)
+        .route("/events", stream.clone())
+        .route("/events/{*room}", stream)
         .merge(rest::routes(&doors))
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::wrong_method())

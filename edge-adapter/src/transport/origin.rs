@@ -4,12 +4,11 @@ use crate::config::Config;
 use crate::transport::problem::Problem;
 use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, StatusCode, Uri};
-use std::net::{IpAddr, SocketAddr};
 
-/// Whether a request may come from where it says. No `Origin` means no browser, or a page of the same origin that only reads.
+/// Whether a request may come from where it says. No `Origin` means no browser, or a page of the same origin that only reads: allowed.
 pub fn allowed(config: &Config, uri: &Uri, headers: &HeaderMap) -> bool {
     let mut origins = headers.get_all(ORIGIN).iter();
-    let Some(origin) = origins.next() else { return host_allowed(config, uri, headers) };
+    let Some(origin) = origins.next() else { return true };
     if config.allowed_origins.iter().any(|allowed| allowed == "*") {
         return true;
     }
@@ -18,30 +17,14 @@ pub fn allowed(config: &Config, uri: &Uri, headers: &HeaderMap) -> bool {
         return true;
     }
     let Some((scheme, authority)) = split(origin) else { return false };
-    // A page of evil.test whose name was turned to 127.0.0.1 is of the same origin as what answers there.
-    let is_trusted = |host: &str| !config.local_hosts_only || is_local(host) || is_address(host);
-    host(uri, headers).is_some_and(|host| is_same(scheme, authority, host) && is_trusted(host))
+    host(uri, headers).is_some_and(|host| is_same(scheme, authority, host))
         || (config.allow_local_origins && is_local(authority))
 }
 
 /// What a page is told that may not.
 pub fn foreign() -> Problem {
-    let detail = "pages of this origin, or under this name, may not connect; see --allowed-origins";
+    let detail = "pages of this origin may not connect; see --allowed-origins";
     Problem::new(StatusCode::FORBIDDEN, "permission_denied", detail)
-}
-
-/// Whether one who does not say where from may ask under this name. To read, a page of the same origin need not say it, and a
-/// name that was turned to loopback makes any page that; so there only local names are answered to, addresses, and what was allowed.
-fn host_allowed(config: &Config, uri: &Uri, headers: &HeaderMap) -> bool {
-    let listed = |host: &str| {
-        config.allowed_origins.iter().any(|allowed| {
-            allowed == "*"
-                || split(allowed).is_some_and(|(scheme, authority)| is_same(scheme, authority, host))
-        })
-    };
-    // A browser always names one.
-    !config.local_hosts_only
-        || host(uri, headers).is_none_or(|host| is_local(host) || is_address(host) || listed(host))
 }
 
 /// The host that was asked. HTTP/2 and absolute URIs name it in the URI.
@@ -70,11 +53,6 @@ fn is_local(authority: &str) -> bool {
         Some(rest) => rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok()),
         None => false,
     })
-}
-
-/// An address instead of a name: nobody but the user can have typed that.
-fn is_address(host: &str) -> bool {
-    host.parse::<SocketAddr>().is_ok() || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }
 
 #[cfg(test)]
@@ -125,36 +103,6 @@ mod tests {
             let found = [&strict, &local, &listed, &any].map(|config| allowed(config, &uri, &headers));
             assert_eq!(found, [by_itself, with_local, with_list, true], "{origin} on {host}");
         }
-    }
-
-    /// A name that was turned to loopback under the browser's hands.
-    #[test]
-    fn on_loopback_without_tokens_only_local_hosts_are_the_same_origin() {
-        let (uri, config) = (Uri::from_static("/ws"), Config { local_hosts_only: true, ..testing::config() });
-        let table = [
-            ("evil.test:8080", "http://evil.test:8080", false),
-            ("127.0.0.1:8080", "http://127.0.0.1:8080", true),
-            ("[::1]:8080", "http://[::1]:8080", true),
-            ("192.0.2.1", "http://192.0.2.1", true),
-            ("localhost:8080", "http://localhost:8080", true),
-        ];
-        for (host, origin, expected) in table {
-            assert_eq!(allowed(&config, &uri, &headers(host, origin)), expected, "{origin} on {host}");
-        }
-        let listed = Config { allowed_origins: vec!["http://evil.test:8080".into()], ..config };
-        assert!(allowed(&listed, &uri, &headers("evil.test:8080", "http://evil.test:8080")));
-
-        // To read, such a page need not name its origin.
-        let reads = |config: &Config, host: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(HOST, HeaderValue::from_static(host));
-            host_allowed(config, &uri, &headers)
-        };
-        for (host, _, expected) in table {
-            assert_eq!(reads(&config, host), expected, "{host}");
-        }
-        assert!(reads(&listed, "evil.test:8080") && !reads(&listed, "other.test:8080"));
-        assert!(reads(&testing::config(), "evil.test:8080"), "elsewhere any name may be the edge's");
     }
 
     #[test]

@@ -198,11 +198,9 @@ impl Server {
             "HTTP/1.1 {status}\r\nRetry-After: {RETRY_AFTER}\r\nConnection: close\r\n\
              Content-Type: application/problem+json\r\nContent-Length: {length}\r\n\r\n{problem}"
         );
+        let doors = self.doors.clone();
         let linger = async move {
-            let answer = match sse::wants_stream(&stream).await {
-                true => sse::overloaded(),
-                false => answer,
-            };
+            let answer = sse::overloaded(&doors, &stream).await.unwrap_or(answer);
             stream.write_all(answer.as_bytes()).await?;
             stream.shutdown().await?;
             let mut unread = [0; 512];

@@ -33,6 +33,10 @@ const RETRY_MS: std::ops::Range<u64> = 1000..4000;
 const HEAD_BYTES: usize = 16 * 1024;
 /// The most header lines of it.
 const HEAD_LINES: usize = 100;
+/// How a request for a stream begins.
+const BEGINS: [u8; 11] = *b"GET /events";
+/// How long a full edge waits for what a client wants.
+const FIRST_BYTES: Duration = Duration::from_millis(200);
 
 /// What a request asks for.
 struct Asked {
@@ -46,8 +50,7 @@ struct Asked {
 impl Asked {
     fn read(doors: &Doors, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Asked, Problem> {
         if !origin::allowed(&doors.config, uri, headers) {
-            let detail = "pages of this origin may not connect; see --allowed-origins";
-            return Err(Problem::new(StatusCode::FORBIDDEN, "permission_denied", detail));
+            return Err(origin::foreign());
         }
         if method != Method::GET {
             return Err(Problem::method_not_allowed("GET"));
@@ -79,17 +82,27 @@ impl Asked {
     }
 }
 
-/// The beginnings of the answer.
-fn head(origin: Option<&HeaderValue>) -> Head {
-    let cors = match origin.and_then(|origin| origin.to_str().ok()) {
+/// What lets an allowed page read the answer.
+fn cors(origin: Option<&HeaderValue>) -> String {
+    match origin.and_then(|origin| origin.to_str().ok()) {
         Some(origin) => format!("Access-Control-Allow-Origin: {origin}\r\nVary: Origin\r\n"),
         None => String::new(),
-    };
-    let retry = dialect::sse_retry(fastrand::u64(RETRY_MS));
-    let ok = format!(
+    }
+}
+
+/// The beginning of a stream.
+fn begin(cors: &str, retry_ms: u64) -> String {
+    let retry = dialect::sse_retry(retry_ms);
+    format!(
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store, no-transform\r\n\
          X-Accel-Buffering: no\r\nConnection: close\r\n{cors}\r\n{retry}"
-    );
+    )
+}
+
+/// The beginnings of the answer.
+fn head(origin: Option<&HeaderValue>) -> Head {
+    let cors = cors(origin);
+    let ok = begin(&cors, fastrand::u64(RETRY_MS));
     let refusal = |status: StatusCode, code, detail: &'static str| {
         let body = Problem::new(status, code, detail).body();
         let (number, reason, length) = (status.as_u16(), status.canonical_reason().unwrap_or(""), body.len());
@@ -133,10 +146,9 @@ pub async fn first_request(doors: &Arc<Doors>, stream: TcpStream, permit: &Arc<P
 
 /// What is asked for, and how long the head is. None: not a stream, or not as it should be, which HTTP will tell.
 async fn peek(doors: &Doors, stream: &TcpStream) -> io::Result<Option<(Asked, usize)>> {
-    const BEGINS: &[u8] = b"GET /events";
     let mut begin = [0; BEGINS.len()];
     let n = stream.peek(&mut begin).await?;
-    if &begin[..n] != BEGINS {
+    if begin[..n] != BEGINS {
         return Ok(None);
     }
     let mut bytes = vec![0; HEAD_BYTES];
@@ -161,7 +173,8 @@ async fn peek(doors: &Doors, stream: &TcpStream) -> io::Result<Option<(Asked, us
 /// The handler, where HTTP keeps the socket.
 pub async fn stream(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
     let asked = match Asked::read(&doors, request.method(), request.uri(), request.headers()) {
-        Ok(asked) => asked,
+        // What pages of other origins may read is said by the guard in front of this.
+        Ok(asked) => Asked { origin: None, ..asked },
         Err(problem) => return problem.into_response(),
     };
     let Ok(id) = session_id() else {
@@ -212,21 +225,18 @@ async fn answer(outlet: Outlet) -> io::Result<Response> {
     }
 }
 
-/// What a client of a full edge is told that wants a stream, which would never come back after a status.
-pub fn overloaded() -> String {
+/// What a client of a full edge is told that wants a stream, which would never come back after a status. None: it wants none, or says
+/// so too slowly.
+pub async fn overloaded(doors: &Doors, stream: &TcpStream) -> Option<String> {
+    let looked = async {
+        let mut begin = [0; BEGINS.len()];
+        let wants = stream.peek(&mut begin).await? == BEGINS.len() && begin == BEGINS;
+        // A page of another origin that may not read the answer would take it for a refusal for good.
+        let asked = if wants { peek(doors, stream).await? } else { None };
+        io::Result::Ok(wants.then(|| asked.and_then(|(asked, _)| asked.origin)))
+    };
+    let Ok(Ok(Some(origin))) = timeout(FIRST_BYTES, looked).await else { return None };
     let ms = fastrand::u64(5000..15_000);
     let told = crate::wire::json::overloaded(ms).encode(Dialect::Sse, None);
-    format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store, no-transform\r\n\
-         Connection: close\r\n\r\n{}{}",
-        dialect::sse_retry(ms),
-        String::from_utf8_lossy(&told)
-    )
-}
-
-/// Whether a connection begins with a request for a stream; soon, or not.
-pub async fn wants_stream(stream: &TcpStream) -> bool {
-    let mut begin = [0; 11];
-    let peeked = timeout(Duration::from_millis(200), stream.peek(&mut begin)).await;
-    matches!(peeked, Ok(Ok(11)) if &begin == b"GET /events")
+    Some(begin(&cors(origin.as_ref()), ms) + &String::from_utf8_lossy(&told))
 }

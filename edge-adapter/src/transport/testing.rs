@@ -40,7 +40,6 @@ pub fn config() -> Config {
         max_connections_per_address: 0,
         allowed_origins: Vec::new(),
         allow_local_origins: false,
-        local_hosts_only: false,
         playground: true,
         drain_timeout: Duration::from_secs(5),
         shards: 1,

@@ -3,3 +3,4 @@ mod handshake;
 mod limits;
 mod pages;
 mod rest;
+mod sse;

@@ -21,5 +21,6 @@ mod protocol;
 mod recovery;
 mod rest;
 mod sse;
+mod sse_faults;
 mod storm;
 mod typing;

@@ -134,6 +134,18 @@ async fn pings_come_every_heartbeat() {
     }
 }
 
+/// What came before a drain, in the same turn of the shard, is still given to those who were there.
+#[tokio::test]
+async fn a_drain_takes_nothing_away_that_came_before_it() {
+    let edge = Edge::start(config());
+    let mut client = edge.connect_joined().await;
+    edge.post([event(5)]);
+    edge.shards.drain();
+    assert_eq!(client.told().await, "5");
+    assert_eq!(client.told().await, "draining");
+    assert_eq!(client.closed().await, (1001, "draining".into()));
+}
+
 #[tokio::test]
 async fn a_drain_waits_for_answers_that_are_due() {
     let edge = Edge::start(config());

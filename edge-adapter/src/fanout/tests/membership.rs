@@ -1,7 +1,9 @@
 //! Who gets which events, and in which order.
 use super::*;
 use crate::wire::cursor::Cursor;
+use crate::wire::event::{Code, Failure};
 use socket2::SockRef;
+use tokio::io::AsyncReadExt;
 
 /// A shard that groups `[ev5, joined, ev6]` by room must not give ev5 to the new member.
 #[tokio::test]
@@ -36,7 +38,7 @@ async fn a_leave_between_two_events_cuts_the_run() {
             due: false,
             id: None,
             name: None,
-            failure: crate::wire::event::Failure::new(crate::wire::event::Code::Internal, "last"),
+            failure: Failure::new(Code::Internal, "last"),
         },
     ]);
     for told in ["5", "6", "7"] {
@@ -286,4 +288,55 @@ async fn members_that_vanish_do_not_disturb_the_others() {
             assert_eq!(member.told().await, n.to_string());
         }
     }
+}
+
+/// A stream of two rooms of which the core has been asked, read as it is.
+async fn stream_of_two_rooms(edge: &Edge) -> (SessionKey, TcpStream) {
+    let (session, stream) = edge
+        .knock(|new| {
+            new.dialect = Dialect::Sse;
+            new.rooms = vec!["lobby".into(), "other".into()];
+        })
+        .await;
+    edge.post([Post::Opened { session, user: "ann".into() }]);
+    (session, stream)
+}
+
+/// What a stream says up to this.
+async fn read_until(stream: &mut TcpStream, last: &str) -> String {
+    let mut bytes = Vec::new();
+    while !String::from_utf8_lossy(&bytes).contains(last) || !bytes.ends_with(b"\n\n") {
+        assert!(soon(stream.read_buf(&mut bytes)).await.unwrap() > 0, "it ended");
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+/// The first event with an id.
+fn first_with_id(text: &str) -> Option<&str> {
+    text.split("\n\n").find(|event| event.contains("\nid: "))
+}
+
+/// A client of several rooms has a cursor before its first message even if the last answer is that it may not join.
+#[tokio::test]
+async fn where_the_last_room_is_refused_the_refusal_has_the_cursor() {
+    let edge = Edge::start(config());
+    let (session, mut stream) = stream_of_two_rooms(&edge).await;
+    let failure = Failure::new(Code::PermissionDenied, "not yours");
+    edge.post([joined(session), Post::JoinFailed { session, id: None, name: "other".into(), failure }]);
+    let said = read_until(&mut stream, "not yours").await;
+    let first = first_with_id(&said).unwrap_or_else(|| panic!("no id: {said}"));
+    assert!(first.starts_with("event: error\nid: ") && first.contains(r#""room":"other""#), "{said}");
+    edge.post([event(5)]);
+    assert!(first_with_id(&read_until(&mut stream, r#""seq":5"#).await).is_some());
+}
+
+/// A room that is refused without asking the core is not waited for.
+#[tokio::test]
+async fn a_room_beyond_the_limit_holds_back_no_cursor() {
+    let edge = Edge::start(Config { max_rooms_per_session: 1, ..config() });
+    let (session, mut stream) = stream_of_two_rooms(&edge).await;
+    edge.post([joined(session)]);
+    let said = read_until(&mut stream, r#""event":"joined""#).await;
+    let first = first_with_id(&said).unwrap_or_else(|| panic!("no id: {said}"));
+    assert!(first.contains(r#""event":"joined""#), "{said}");
 }

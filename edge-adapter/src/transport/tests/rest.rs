@@ -336,17 +336,6 @@ async fn pages_of_other_origins() {
     assert_eq!(get(&edge, "/rooms/r/presence").await.header("vary"), Some("origin"));
 }
 
-/// A page whose name was turned to this machine is of the same origin to its browser, which then does not name it.
-#[tokio::test]
-async fn on_loopback_nothing_is_shown_under_a_strange_name() {
-    let edge = Edge::start(Config { local_hosts_only: true, ..config() }).await;
-    is(&get(&edge, "/rooms/r/messages").await, 403, "permission_denied");
-    assert_eq!(edge.refused("origin"), 1);
-    let mut stream = edge.connect().await;
-    stream.write_all(b"GET /rooms/r/messages HTTP/1.1\r\nHost: localhost:8080\r\n\r\n").await.unwrap();
-    assert_eq!(read_answer(&mut stream).await.status, 200);
-}
-
 /// What a client asks for and does not read is not piled up for it: beyond a few long answers it waits for its own turn, and gets it.
 #[tokio::test]
 async fn over_http2_long_answers_take_turns() {
