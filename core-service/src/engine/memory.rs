@@ -325,7 +325,7 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::room::model::new_event;
+    use crate::room::testing::new_event;
     use std::time::Duration;
 
     struct Nobody;

@@ -111,7 +111,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::room::model::event;
+    use crate::room::testing::event;
 
     fn seqs(page: &Page) -> (Vec<u64>, bool) {
         (page.events.iter().map(|event| event.seq).collect(), page.more)

@@ -14,7 +14,9 @@ pub mod seam;
 pub mod typing;
 
 #[cfg(test)]
-pub(crate) mod model;
+mod model;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

@@ -1,32 +1,20 @@
-//! Property tests of a whole room against a naive model, and what tests need to make events.
+//! Property tests of a whole room against a naive model: the engine's log, the hub's feed and the seam of joining, together.
+mod life;
+
 use super::{
     Now,
-    event::{Event, Kind, NewEvent, Payload},
+    event::{Event, Payload},
     feed::{Feed, Offer},
     history::{Page, Range},
-    id::{ClientId, RoomName, UserName},
     log::{Log, Published, Retention},
     position::{Epoch, Position},
     seam::{Read, Start, splice},
+    testing::{event, new_event},
 };
 use bytes::Bytes;
+use life::{KEEP, Known, Life};
 use proptest::prelude::*;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
-
-pub(crate) fn new_event(room: &str, user: &str, id: Option<&str>) -> NewEvent {
-    NewEvent {
-        room: RoomName::new(room).unwrap(),
-        kind: Kind::Text,
-        id: id.map(|id| ClientId::new(id).unwrap()),
-        author: UserName::new(user).unwrap(),
-        payload: Payload::Json(Bytes::from_static(b"{}")),
-        session: None,
-    }
-}
-
-pub(crate) fn event(room: &str, seq: u64) -> Arc<Event> {
-    Arc::new(Event::accepted(new_event(room, "u", None), seq, 0))
-}
 
 /// One step of the world.
 #[derive(Debug, Clone)]
@@ -89,8 +77,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 const SESSIONS: usize = 3;
-const KEEP: Retention =
-    Retention { size: 8, ttl: Duration::from_secs(10), dedupe_window: Duration::from_secs(5), dedupe_max: 3 };
 /// Two small events.
 const PAGE_BYTES: usize = 400;
 const LARGE: &[u8] = &[b' '; 40_000];
@@ -99,53 +85,6 @@ const TAIL_EVENTS: usize = 64;
 const TAIL_BYTES: usize = 64 * 1024;
 
 type Checked = Result<(), TestCaseError>;
-
-/// One numbering of the room, naively: every event that was ever published under it, oldest first.
-struct Life {
-    epoch: Epoch,
-    /// The seq before the first.
-    base: u64,
-    /// How many of the first never reach the hub.
-    lost: u64,
-    published: Vec<Known>,
-}
-
-struct Known {
-    at: Now,
-    id: Option<(u8, u8)>,
-    event: Arc<Event>,
-}
-
-impl Life {
-    fn top(&self) -> u64 {
-        self.base + self.published.len() as u64
-    }
-
-    /// The seqs that are kept, by count and age.
-    fn kept(&self, now: Now) -> Vec<u64> {
-        let newest = self.published.iter().rev().take(KEEP.size);
-        let young = newest.take_while(|known| now.instant - known.at.instant < KEEP.ttl);
-        young.map(|known| known.event.seq).collect()
-    }
-
-    /// The events of these seqs.
-    fn events(&self, after: u64, to: u64) -> impl Iterator<Item = &Arc<Event>> {
-        self.published
-            .iter()
-            .map(|known| &known.event)
-            .filter(move |event| event.seq > after && event.seq <= to)
-    }
-
-    /// The contract's table of coming back.
-    fn recovers(&self, since: &Position, kept: &[u64]) -> bool {
-        match since.seq {
-            _ if since.epoch != self.epoch => false,
-            seq if seq == self.top() => true,
-            seq if seq > self.top() => false,
-            seq => (seq + 1..=self.top()).all(|missed| kept.contains(&missed)),
-        }
-    }
-}
 
 /// A join or a pull under way.
 struct Ask {

@@ -123,7 +123,7 @@ pub fn splice<E: Carries>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::room::{model::event, position::Epoch};
+    use crate::room::{position::Epoch, testing::event};
 
     fn at(epoch: &str, seq: u64) -> Position {
         Position { epoch: Epoch::new(epoch), seq }

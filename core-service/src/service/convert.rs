@@ -420,12 +420,12 @@ pub(super) fn entry(frame: &v1::CoreFrame) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::room::model;
+    use crate::room::testing::event as made;
     use prost::Message;
 
     #[test]
     fn entries_joined_are_a_message() {
-        let frames = [room_event(&model::event("r", 1)), room_event(&model::event("r", 2))];
+        let frames = [room_event(&made("r", 1)), room_event(&made("r", 2))];
         let joined: Vec<u8> = frames.iter().flat_map(|frame| entry(frame).to_vec()).collect();
         let message = v1::AttachResponse::decode(joined.as_slice()).unwrap();
         assert_eq!(message.frames, frames);

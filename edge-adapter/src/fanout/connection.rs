@@ -4,7 +4,8 @@ use crate::fanout::backlog::Backlog;
 use crate::fanout::inbox::Inbox;
 use crate::fanout::rooms::Rooms;
 use crate::session::key::{RoomId, SessionKey};
-use crate::session::state::{Session, Stage};
+use crate::session::place::Stage;
+use crate::session::state::Session;
 use crate::wire::close::CloseReason;
 use crate::wire::cursor::Cursor;
 use crate::wire::dialect::Dialect;
@@ -293,6 +294,6 @@ mod tests {
     #[test]
     fn idle_connections_are_small() {
         assert!(size_of::<Connection>() <= 208, "{}", size_of::<Connection>());
-        assert!(size_of::<crate::session::state::Place>() <= 48);
+        assert!(size_of::<crate::session::place::Place>() <= 48);
     }
 }

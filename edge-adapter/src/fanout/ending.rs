@@ -1,8 +1,8 @@
 //! How connections end: one way out of the rooms and of the core, whatever the reason, and one count of it.
 use crate::fanout::connection::Phase;
 use crate::fanout::shard::{Drain, Shard};
+use crate::session::place::Stage;
 use crate::session::request::Request;
-use crate::session::state::Stage;
 use crate::wire::close::CloseReason;
 use crate::wire::dialect::{self, Dialect};
 use crate::wire::json;

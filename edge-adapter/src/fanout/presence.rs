@@ -3,7 +3,7 @@
 use crate::fanout::shard::Shard;
 use crate::fanout::shared::SharedPresence;
 use crate::session::key::{RoomId, SessionKey};
-use crate::session::state::View;
+use crate::session::place::View;
 use crate::wire::dialect::DIALECTS;
 use crate::wire::presence::Told;
 

@@ -3,20 +3,20 @@
 //!
 //! A place is in the list from the first `join` on until the core says `left` or refuses, so pipelined commands
 //! are judged by what the client has asked for, in its order, and not by what has been answered so far.
+mod held;
+
 use crate::config::Config;
 use crate::session::key::{RoomId, SessionKey};
+use crate::session::place::{Place, Stage, View};
 use crate::session::rate::{Meter, Rate, TooSoon};
 use crate::session::request::{ClientId, Request};
 use crate::wire::close::CloseReason;
 use crate::wire::command::{Action, Command, Rejected};
 use crate::wire::cursor::Cursor;
 use crate::wire::event::{Code, Failure, Kind, Position};
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many joins and leaves may wait for replays: all rooms that a session may be in by default, out and in again.
-const HELD_MAX: usize = 200;
 /// When a session should try again whose command found the queue to the core full.
 const BUSY_RETRY_MS: u64 = 250;
 
@@ -42,68 +42,11 @@ pub struct Session {
     cursor: Option<Box<Cursor>>,
     meter: Meter,
     /// What waits for replays and pages of history, and what follows it.
-    held: Option<Box<Held>>,
+    held: Option<Box<held::Held>>,
     /// Requests that the core will answer.
     due: u32,
     /// A page of history is under way.
     reading: bool,
-}
-
-/// A room that the session is in, or on the way in or out.
-#[derive(Debug)]
-pub struct Place {
-    /// The room's name.
-    pub name: Arc<str>,
-    /// The room's number on this edge; none that holds while joining.
-    pub room: RoomId,
-    /// Where the session stands among the members; holds only while live.
-    pub index: u32,
-    /// While paging: the last position that it was sent.
-    pub sent: Option<Box<Position>>,
-    /// How far in it is.
-    pub stage: Stage,
-    /// Its own live events come back to it.
-    pub echo: bool,
-    /// What it is shown of who is online.
-    pub view: View,
-    /// A page has been asked for.
-    pub pulling: bool,
-    /// A join with a replay has been sent and is not answered.
-    replaying: bool,
-    /// By its last command the client wants to be in.
-    wanted: bool,
-    /// Joins that the core has not answered.
-    joins: u16,
-}
-
-/// What a session is shown of who is online in a room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum View {
-    /// Nothing: it did not want to.
-    Off,
-    /// It waits for a state.
-    Waiting,
-    /// It has a state, and gets what follows.
-    Shown,
-    /// It has missed something, since too much waited for it: it needs a state again.
-    Stale,
-}
-
-/// How far in a session is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// It has asked.
-    Joining,
-    /// It is in and gets its replay page by page.
-    Paging,
-    /// It gets what happens.
-    Live,
-}
-
-/// Boxed in one piece, since hardly any session has one.
-#[derive(Debug, Default)]
-struct Held {
-    queue: VecDeque<(Request, Undo)>,
 }
 
 /// What a command leads to.
@@ -251,76 +194,6 @@ impl Session {
         let undo = Undo { id: id.clone(), room: room.clone(), kind: UndoKind::Join { wanted_before } };
         let Wish { history, echo, presence, .. } = wish;
         Verdict::Ask(Request::Join { session, id, room, since, history, echo, presence }, undo)
-    }
-
-    /// What may go to the core now. Replays and pages of history come one after the other, or a client that comes back to
-    /// many rooms would overrun its queue for ever; `drained` says that nothing much waits for its socket. None: it is held,
-    /// and [`Session::next_held`] gives it back.
-    pub fn hold(
-        &mut self,
-        request: Request,
-        undo: Undo,
-        drained: bool,
-    ) -> Result<Option<(Request, Undo)>, Reply> {
-        let room = match &request {
-            Request::Join { room, .. } | Request::Leave { room, .. } | Request::History { room, .. } => room,
-            // These need the session to be in.
-            Request::Publish { room, kind: Kind::Typing, .. } | Request::Presence { room, .. } => room,
-            _ => return Ok(Some((request, undo))),
-        };
-        let waits = match &self.held {
-            Some(held) => is_long(&request) || held.queue.iter().any(|(_, undo)| undo.room == *room),
-            None => is_long(&request) && !self.may_replay(drained),
-        };
-        if !waits {
-            self.note_replay(&request);
-            return Ok(Some((request, undo)));
-        }
-        let held = self.held.get_or_insert_default();
-        if held.queue.len() >= HELD_MAX {
-            return Err(self.busy(undo));
-        }
-        held.queue.push_back((request, undo));
-        Ok(None)
-    }
-
-    /// The next request that was held and may go now.
-    pub fn next_held(&mut self, drained: bool) -> Option<(Request, Undo)> {
-        let (first, _) = self.held.as_ref()?.queue.front()?;
-        if is_long(first) && !self.may_replay(drained) {
-            return None;
-        }
-        let held = self.held.as_mut()?;
-        let next = held.queue.pop_front()?;
-        if held.queue.is_empty() {
-            self.held = None;
-        }
-        self.note_replay(&next.0);
-        Some(next)
-    }
-
-    fn may_replay(&self, drained: bool) -> bool {
-        drained
-            && !self.reading
-            && !self.places.iter().any(|place| place.replaying || place.stage == Stage::Paging)
-    }
-
-    fn note_replay(&mut self, request: &Request) {
-        match request {
-            Request::History { .. } => self.reading = true,
-            Request::Join { room, .. } if is_long(request) => {
-                if let Some(place) = self.places.iter_mut().find(|place| place.name == *room) {
-                    place.replaying = true;
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// A page of history, or an error in its stead, has come.
-    pub fn history_read(&mut self) {
-        self.answered();
-        self.reading = false;
     }
 
     /// The queue to the core was full: as if the command had not come. What the client is told.
@@ -510,42 +383,11 @@ impl Session {
     }
 }
 
-impl Place {
-    fn joining(name: Arc<str>) -> Self {
-        Place {
-            name,
-            room: RoomId(0),
-            index: 0,
-            sent: None,
-            stage: Stage::Joining,
-            echo: true,
-            view: View::Off,
-            pulling: false,
-            replaying: false,
-            wanted: true,
-            joins: 1,
-        }
-    }
-
-    fn is(&self, room: RoomId) -> bool {
-        self.room == room && self.stage != Stage::Joining
-    }
-}
-
 struct Wish {
     since: Option<Position>,
     history: u32,
     echo: bool,
     presence: bool,
-}
-
-/// Whether the answer to a request may be long.
-fn is_long(request: &Request) -> bool {
-    match request {
-        Request::History { .. } => true,
-        Request::Join { since, history, .. } => since.is_some() || *history > 0,
-        _ => false,
-    }
 }
 
 fn error(id: Option<ClientId>, room: Option<Arc<str>>, failure: Failure) -> Verdict {

@@ -1,4 +1,5 @@
 //! A session's rules, with the clock in hand.
+use super::held::HELD_MAX;
 use super::*;
 use bytes::Bytes;
 
