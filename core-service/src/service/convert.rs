@@ -239,6 +239,7 @@ pub(super) fn joined(place: &Place) -> v1::Joined {
         position: Some(position(&place.position)),
         recovered: place.recovered,
         replayed: place.replayed,
+        ..v1::Joined::default()
     }
 }
 
@@ -389,9 +390,10 @@ pub(super) fn connect_frames(
         }
         Delivery::Opened { session, user, .. } => {
             let (session, user) = (session.as_ref().to_owned(), user.as_ref().to_owned());
+            let max_message_bytes = max_message_bytes as u64;
             push(
                 None,
-                Frame::Welcome(v1::Welcome { session, user, max_message_bytes: max_message_bytes as u64 }),
+                Frame::Welcome(v1::Welcome { session, user, max_message_bytes, ..v1::Welcome::default() }),
             );
         }
         Delivery::Goodbye { grace_ms } => {

@@ -214,8 +214,13 @@ fn joined(seq: u64) -> FromCore {
 
 fn resumed(epoch: &str, seq: u64, recovered: bool, events: Vec<v1::Event>) -> FromCore {
     let position = Some(at(epoch, seq));
-    let joined =
-        v1::Joined { room: "r".into(), position, recovered: Some(recovered), replayed: events.len() as u64 };
+    let joined = v1::Joined {
+        room: "r".into(),
+        position,
+        recovered: Some(recovered),
+        replayed: events.len() as u64,
+        ..v1::Joined::default()
+    };
     let page = v1::Page { room: "r".into(), events, live: true };
     FromCore::Resumed(v1::Resumed { joined: Some(joined), page: Some(page) })
 }

@@ -135,7 +135,9 @@ impl Table {
     ) {
         let asked = self.answered(key, request);
         let Some(session) = self.sessions.get_mut(&key) else { return };
-        let Some(v1::Joined { room: name, position, recovered, replayed }) = joined else { return };
+        let Some(v1::Joined { room: name, position, recovered, replayed, cursor: _ }) = joined else {
+            return;
+        };
         let (position, page) = (convert::position(position), page.unwrap_or_default());
         let id = self.rooms.id(&name);
         let present = id.and_then(|id| self.rooms.get(id)).and_then(|room| room.members.get(&key));

@@ -140,7 +140,8 @@ fn joined(seq: u64, seqs: &[u64], live: bool) -> FromCore {
 
 fn resumed(epoch: &str, seq: u64, recovered: bool, page: v1::Page) -> FromCore {
     let position = Some(at(epoch, seq));
-    let joined = v1::Joined { room: "r".into(), position, recovered: Some(recovered), replayed: 0 };
+    let joined =
+        v1::Joined { room: "r".into(), position, recovered: Some(recovered), ..v1::Joined::default() };
     FromCore::Resumed(v1::Resumed { joined: Some(joined), page: Some(page) })
 }
 
@@ -389,8 +390,12 @@ fn a_hole_that_history_cannot_fill_is_told_to_all() {
     let mut story = Story::attached();
     story.member(ann(), 3);
     story.core(None, 0, live(9));
-    let place =
-        v1::Joined { room: "r".into(), position: Some(at("e1", 9)), recovered: Some(false), replayed: 0 };
+    let place = v1::Joined {
+        room: "r".into(),
+        position: Some(at("e1", 9)),
+        recovered: Some(false),
+        ..v1::Joined::default()
+    };
     story.core(
         None,
         0,
