@@ -1,0 +1,38 @@
+//! `RoomService.Connect`: the socket of services.
+use super::{Doors, command::Command, envelope::Incoming, protobuf};
+use crate::grpc::Session;
+use tonic::Code;
+
+/// A stream.
+pub struct Stream {
+    session: Session,
+}
+
+impl Stream {
+    /// Begins as a user; `welcome` has come.
+    pub async fn open(doors: Doors, user: &str) -> Stream {
+        let mut session = Session::connect(doors.grpc, user).await;
+        session.presence = true;
+        Stream { session }
+    }
+
+    /// Sends a command. The server may have ended the stream: then that is what comes next.
+    pub async fn send(&mut self, id: Option<&str>, command: &Command<'_>) {
+        self.session.try_send(protobuf::request(id, command)).await;
+    }
+
+    /// What comes next.
+    pub async fn receive(&mut self) -> Incoming {
+        match self.session.receive().await {
+            Ok(Some(response)) => Incoming::Envelope(protobuf::envelope(response)),
+            Ok(None) => Incoming::End("OK".to_owned()),
+            Err(status) if status.code() == Code::Unavailable => Incoming::End("UNAVAILABLE".to_owned()),
+            Err(status) => Incoming::End(status.to_string()),
+        }
+    }
+
+    /// Ends its side, and awaits the server's.
+    pub async fn close(self) {
+        self.session.finish().await;
+    }
+}

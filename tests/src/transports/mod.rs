@@ -1,0 +1,470 @@
+//! One face for every transport, so that the same story can be told over each: a [`Session`] says [`Command`]s and is told
+//! [`Envelope`]s. Each transport has a file that turns the one into its bytes and its bytes into the other; what it cannot say by its
+//! contract it does not pretend to, and panics.
+pub mod command;
+pub mod envelope;
+
+mod connect;
+mod event_stream;
+mod long_poll;
+mod protobuf;
+mod requests;
+mod websocket;
+
+use crate::{PATIENCE, process::Hearth};
+use command::{Command, Data, Join, Range};
+use envelope::{Ack, Envelope, Inbox, Incoming, Joined, Page, Place, Refusal};
+use std::{collections::HashMap, net::SocketAddr};
+use tokio::time::timeout;
+use websocket::Framing;
+
+/// How many frames that went by are shown when a test fails.
+const SHOWN: usize = 12;
+
+/// A way to a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Transport {
+    /// WebSocket, `hearth.v1.json`.
+    WebSocketJson,
+    /// WebSocket, `hearth.v1.proto`.
+    WebSocketProtobuf,
+    /// Server-sent events, and requests.
+    EventStream,
+    /// Long-poll, and requests.
+    LongPoll,
+    /// gRPC `RoomService.Connect`.
+    Connect,
+}
+
+impl Transport {
+    /// All of them.
+    pub const ALL: [Transport; 5] = [
+        Transport::WebSocketJson,
+        Transport::WebSocketProtobuf,
+        Transport::EventStream,
+        Transport::LongPoll,
+        Transport::Connect,
+    ];
+
+    /// As it stands above a table's column.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::WebSocketJson => "ws-json",
+            Transport::WebSocketProtobuf => "ws-proto",
+            Transport::EventStream => "sse+post",
+            Transport::LongPoll => "poll+post",
+            Transport::Connect => "grpc",
+        }
+    }
+
+    /// What its clients say goes by requests, each of which stands alone: no session says it.
+    pub fn speaks_by_request(self) -> bool {
+        matches!(self, Transport::EventStream | Transport::LongPoll)
+    }
+
+    /// It is a service's, and not a browser's.
+    pub fn is_service(self) -> bool {
+        self == Transport::Connect
+    }
+
+    /// Its payloads may be bytes.
+    pub fn has_bytes(self) -> bool {
+        matches!(self, Transport::WebSocketProtobuf | Transport::Connect)
+    }
+}
+
+/// Where a server is reached.
+#[derive(Debug, Clone, Copy)]
+pub struct Doors {
+    /// Browsers' door.
+    pub http: SocketAddr,
+    /// Services' door.
+    pub grpc: SocketAddr,
+}
+
+impl Doors {
+    /// Those of one process that has both.
+    pub fn of(hearth: &Hearth) -> Doors {
+        Doors { http: hearth.http(), grpc: hearth.grpc() }
+    }
+}
+
+enum Wire {
+    WebSocket(Box<websocket::Socket>),
+    EventStream(Box<event_stream::EventStream>),
+    LongPoll(Box<long_poll::LongPoll>),
+    Connect(Box<connect::Stream>),
+}
+
+/// A client of some transport.
+pub struct Session {
+    /// What carries it.
+    pub transport: Transport,
+    /// Its user.
+    pub user: String,
+    /// Whether presence is heard. Stories about other things are told without it.
+    pub presence: bool,
+    wire: Wire,
+    inbox: Inbox,
+    /// By room: the epoch and the last seq that came.
+    positions: HashMap<String, (String, u64)>,
+    /// The cursor of the last `joined`, and whether nothing has come since.
+    cursor: Option<String>,
+    /// `welcome` has come.
+    welcomed: bool,
+    shown: Vec<String>,
+}
+
+impl Session {
+    /// Connects, and is in no room.
+    pub async fn connect(doors: Doors, transport: Transport, user: &str) -> Session {
+        Self::connect_with(doors, transport, user, None).await
+    }
+
+    async fn connect_with(doors: Doors, transport: Transport, user: &str, cursor: Option<&str>) -> Session {
+        let socket = async |framing| {
+            Wire::WebSocket(Box::new(websocket::Socket::open(doors, framing, user, cursor).await))
+        };
+        let wire = match transport {
+            Transport::WebSocketJson => socket(Framing::Json).await,
+            Transport::WebSocketProtobuf => socket(Framing::Protobuf).await,
+            Transport::EventStream => {
+                Wire::EventStream(Box::new(event_stream::EventStream::new(doors, user)))
+            }
+            Transport::LongPoll => Wire::LongPoll(Box::new(long_poll::LongPoll::new(doors, user))),
+            Transport::Connect => Wire::Connect(Box::new(connect::Stream::open(doors, user).await)),
+        };
+        Session {
+            transport,
+            user: user.to_owned(),
+            presence: false,
+            wire,
+            inbox: Inbox::new(),
+            positions: HashMap::new(),
+            cursor: None,
+            // The stream was not open before.
+            welcomed: transport == Transport::Connect,
+            shown: Vec::new(),
+        }
+    }
+
+    /// Connects and is in a room; presence is not heard.
+    pub async fn enter(doors: Doors, transport: Transport, user: &str, room: &str) -> Session {
+        let mut session = Self::connect(doors, transport, user).await;
+        session.must_join(room, &Join::default()).await;
+        session
+    }
+
+    /// Connects, is in a room, and hears presence.
+    pub async fn attend(doors: Doors, transport: Transport, user: &str, room: &str) -> Session {
+        let mut session = Self::connect(doors, transport, user).await;
+        session.presence = true;
+        session.must_join(room, &Join::default()).await;
+        session
+    }
+
+    /// Connects and goes on in a room from where a client left off.
+    pub async fn come_back(
+        doors: Doors,
+        transport: Transport,
+        user: &str,
+        room: &str,
+        place: &Place,
+    ) -> (Session, Joined) {
+        let (cursor, join) = match place {
+            Place::Cursor(cursor) if !transport.speaks_by_request() => {
+                (Some(cursor.as_str()), Join::default())
+            }
+            place => (None, Join::since(place)),
+        };
+        let mut session = Self::connect_with(doors, transport, user, cursor).await;
+        let joined = session.must_join(room, &join).await;
+        (session, joined)
+    }
+
+    /// Joins a room, which must go well.
+    pub async fn must_join(&mut self, room: &str, join: &Join) -> Joined {
+        self.join(room, join).await.unwrap_or_else(|refusal| panic!("{room}: {refusal:?}"))
+    }
+
+    /// Joins a room.
+    pub async fn join(&mut self, room: &str, join: &Join) -> Result<Joined, Refusal> {
+        self.join_all(&[room], join).await.pop().expect("a room, an answer")
+    }
+
+    /// Joins rooms: a stream's all at once, a socket's one after the other.
+    pub async fn join_all(&mut self, rooms: &[&str], join: &Join) -> Vec<Result<Joined, Refusal>> {
+        let options = join.history > 0 || join.echo.is_some() || join.presence.is_some();
+        assert!(!options || !self.transport.speaks_by_request(), "a stream's rooms have no options");
+        match &mut self.wire {
+            Wire::EventStream(stream) => stream.join(rooms, join).await,
+            Wire::LongPoll(polls) => polls.join(rooms, join).await,
+            Wire::WebSocket(_) | Wire::Connect(_) => {
+                for (n, room) in rooms.iter().enumerate() {
+                    self.send(Some(&format!("join {n}")), &Command::Join(room, join)).await;
+                }
+            }
+        }
+        let mut answers = Vec::new();
+        for (n, room) in rooms.iter().enumerate() {
+            let id = format!("join {n}");
+            let answers_it = |envelope: &Envelope| {
+                let about = envelope.room.as_deref() == Some(room);
+                about && envelope.tells("joined")
+                    || envelope.kind == "error" && (about || envelope.id.as_deref() == Some(&id))
+            };
+            answers.push(match self.first(answers_it).await {
+                Ok(joined) if joined.kind == "system" => Ok(Joined::read(&joined)),
+                Ok(error) => Err(Refusal::read(&error)),
+                Err(end) => Err(end),
+            });
+        }
+        answers
+    }
+
+    /// Leaves a room.
+    pub async fn leave(&mut self, room: &str) -> Result<(), Refusal> {
+        self.ask("leave", &Command::Leave(room)).await.map(|_| ())
+    }
+
+    /// Publishes JSON of a kind. Without an id a socket has no answer but to what is wrong: a ping shows that there is none.
+    pub async fn publish(
+        &mut self,
+        room: &str,
+        kind: &str,
+        id: Option<&str>,
+        data: &str,
+    ) -> Result<Ack, Refusal> {
+        self.publish_data(room, kind, id, Data::Json(data)).await
+    }
+
+    /// The same with whatever data.
+    pub async fn publish_data(
+        &mut self,
+        room: &str,
+        kind: &str,
+        id: Option<&str>,
+        data: Data<'_>,
+    ) -> Result<Ack, Refusal> {
+        let command = Command::Publish(room, kind, data);
+        let answer = match id {
+            Some(id) => self.ask(id, &command).await?,
+            None => {
+                self.send(None, &command).await;
+                if !self.transport.speaks_by_request() {
+                    return self
+                        .ask("behind", &Command::Ping)
+                        .await
+                        .map(|_| Ack { seq: None, duplicate: false });
+                }
+                self.answer(|envelope| envelope.id.is_none()).await?
+            }
+        };
+        assert_eq!(answer.kind, "ack", "{answer:?}");
+        let data = answer.value();
+        Ok(Ack { seq: data["seq"].as_u64(), duplicate: data["duplicate"] == true })
+    }
+
+    /// Publishes a text `{"n": id}`, which must go well, and gives its seq.
+    pub async fn text(&mut self, room: &str, id: &str) -> u64 {
+        let ack = self.publish(room, "text", Some(id), &format!(r#"{{"n":"{id}"}}"#)).await;
+        match ack {
+            Ok(Ack { seq: Some(seq), duplicate: false }) => seq,
+            other => panic!("{id} in {room}: {other:?}"),
+        }
+    }
+
+    /// Sends a signal `{"mark": text}`, which must go well: the others hear it behind all that was before it.
+    pub async fn mark(&mut self, room: &str, text: &str) {
+        let data = format!(r#"{{"mark":"{text}"}}"#);
+        self.publish(room, "signal", Some(text), &data).await.unwrap_or_else(|refusal| panic!("{refusal:?}"));
+    }
+
+    /// Shows something of oneself in a room.
+    pub async fn set_meta(&mut self, room: &str, meta: &str) -> Result<(), Refusal> {
+        self.ask("meta", &Command::Presence(room, meta)).await.map(|_| ())
+    }
+
+    /// Reads history.
+    pub async fn history(&mut self, room: &str, range: Range) -> Result<Page, Refusal> {
+        let answer = self.ask("history", &Command::History(room, range)).await?;
+        assert_eq!((answer.kind.as_str(), answer.room.as_deref()), ("history", Some(room)), "{answer:?}");
+        Ok(Page::read(&answer.data))
+    }
+
+    /// Says what the methods above do not, and gives the answer.
+    pub async fn ask(&mut self, id: &str, command: &Command<'_>) -> Result<Envelope, Refusal> {
+        self.send(Some(id), command).await;
+        // What has no id that can be named is refused without one.
+        self.answer(|envelope| {
+            envelope.id.as_deref() == Some(id) || envelope.kind == "error" && envelope.id.is_none()
+        })
+        .await
+    }
+
+    async fn answer(&mut self, is_mine: impl Fn(&Envelope) -> bool) -> Result<Envelope, Refusal> {
+        let answer = self.first(|envelope| envelope.is_answer() && is_mine(envelope)).await?;
+        if answer.kind == "error" { Err(Refusal::read(&answer)) } else { Ok(answer) }
+    }
+
+    async fn send(&mut self, id: Option<&str>, command: &Command<'_>) {
+        match &mut self.wire {
+            Wire::WebSocket(socket) => socket.send(id, command).await,
+            Wire::EventStream(stream) => stream.send(id, command).await,
+            Wire::LongPoll(polls) => polls.send(id, command).await,
+            Wire::Connect(stream) => stream.send(id, command).await,
+        }
+    }
+
+    /// The first that is wanted; what comes before it stays to be read. The end instead is what one was refused with.
+    async fn first(&mut self, wanted: impl Fn(&Envelope) -> bool) -> Result<Envelope, Refusal> {
+        let found =
+            |incoming: &Incoming| matches!(incoming, Incoming::Envelope(envelope) if wanted(envelope));
+        if let Some(at) = self.inbox.iter().position(found)
+            && let Some(Incoming::Envelope(envelope)) = self.inbox.remove(at)
+        {
+            return Ok(envelope);
+        }
+        loop {
+            match self.read().await {
+                Incoming::Envelope(envelope) if wanted(&envelope) => return Ok(envelope),
+                Incoming::End(code) => {
+                    self.inbox.push_back(Incoming::End(code.clone()));
+                    return Err(Refusal { code, room: None, retry_after_ms: None });
+                }
+                other => self.inbox.push_back(other),
+            }
+        }
+    }
+
+    /// What comes next, whatever it is.
+    pub async fn incoming(&mut self) -> Incoming {
+        match self.inbox.pop_front() {
+            Some(incoming) => incoming,
+            None => self.read().await,
+        }
+    }
+
+    /// The next envelope.
+    pub async fn next(&mut self) -> Envelope {
+        match self.incoming().await {
+            Incoming::Envelope(envelope) => envelope,
+            Incoming::End(how) => panic!("{how} instead of an envelope\n{}", self.went_by()),
+        }
+    }
+
+    /// All envelopes up to and with the first that is wanted.
+    pub async fn until(&mut self, wanted: impl Fn(&Envelope) -> bool) -> Vec<Envelope> {
+        let mut envelopes = Vec::new();
+        loop {
+            let envelope = self.next().await;
+            let found = wanted(&envelope);
+            envelopes.push(envelope);
+            if found {
+                return envelopes;
+            }
+        }
+    }
+
+    /// The first envelope that is wanted; what comes before it is dropped.
+    pub async fn find(&mut self, wanted: impl Fn(&Envelope) -> bool) -> Envelope {
+        self.until(wanted).await.pop().expect("the envelope that was found")
+    }
+
+    /// All up to and with that mark.
+    pub async fn until_mark(&mut self, text: &str) -> Vec<Envelope> {
+        self.until(|envelope| envelope.kind == "signal" && envelope.field("mark") == text).await
+    }
+
+    async fn read(&mut self) -> Incoming {
+        loop {
+            let reading = async {
+                match &mut self.wire {
+                    Wire::WebSocket(socket) => socket.receive().await,
+                    Wire::EventStream(stream) => stream.receive().await,
+                    Wire::LongPoll(polls) => polls.receive().await,
+                    Wire::Connect(stream) => stream.receive().await,
+                }
+            };
+            let Ok(incoming) = timeout(PATIENCE, reading).await else {
+                panic!("{}: nothing came within {PATIENCE:?}\n{}", self.user, self.went_by());
+            };
+            if let Incoming::Envelope(envelope) = &incoming {
+                if envelope.tells("welcome") {
+                    assert!(!self.welcomed, "it comes once: {envelope:?}");
+                    assert_eq!(envelope.field("user"), self.user, "{envelope:?}");
+                    self.welcomed = true;
+                    continue;
+                }
+                if envelope.kind == "presence" && !self.presence {
+                    continue;
+                }
+                self.note(envelope);
+            }
+            self.shown.push(format!("{incoming:?}").chars().take(300).collect());
+            return incoming;
+        }
+    }
+
+    /// Keeps where the client is.
+    fn note(&mut self, envelope: &Envelope) {
+        let Some(room) = envelope.room.clone() else { return };
+        if envelope.tells("joined") {
+            assert!(self.welcomed, "welcome comes first: {envelope:?}");
+            let joined = Joined::read(envelope);
+            self.positions.insert(room, (joined.epoch, joined.seq - joined.replayed));
+            self.cursor = Some(envelope.field("cursor")).filter(|cursor| !cursor.is_empty());
+        } else if let (Some(seq), Some(position)) = (envelope.seq, self.positions.get_mut(&room)) {
+            position.1 = seq;
+            self.cursor = None;
+        }
+    }
+
+    /// Where it is in a room with all that has come: in every way that its transport can say it now.
+    pub fn places(&self, room: &str) -> Vec<Place> {
+        let cursor = match &self.wire {
+            Wire::EventStream(stream) => &stream.cursor,
+            Wire::LongPoll(polls) => &polls.cursor,
+            Wire::WebSocket(_) | Wire::Connect(_) => &self.cursor,
+        };
+        let cursor = cursor.clone().map(Place::Cursor);
+        let (epoch, seq) = self.positions.get(room).cloned().unwrap_or_default();
+        let position = (!self.transport.speaks_by_request()).then_some(Place::Position { epoch, seq });
+        position.into_iter().chain(cursor).collect()
+    }
+
+    /// Goes as one that has done, as far as its transport can say so.
+    pub async fn close(self) {
+        match self.wire {
+            Wire::WebSocket(socket) => socket.close().await,
+            Wire::EventStream(stream) => stream.cut(),
+            Wire::LongPoll(mut polls) => drop(polls.cut().await),
+            Wire::Connect(stream) => stream.close().await,
+        }
+    }
+
+    /// Breaks without a word: what had come and not been looked at, and where it is in a room with that.
+    pub async fn cut(mut self, room: &str) -> (Vec<Envelope>, Place) {
+        if let Wire::LongPoll(polls) = &mut self.wire {
+            let rest = polls.cut().await;
+            self.inbox.extend(rest);
+        }
+        let place = self.places(room).swap_remove(0);
+        match self.wire {
+            Wire::WebSocket(socket) => socket.cut(),
+            Wire::EventStream(stream) => stream.cut(),
+            Wire::LongPoll(_) => {}
+            Wire::Connect(stream) => drop(stream),
+        }
+        let rest = self.inbox.into_iter().filter_map(|incoming| match incoming {
+            Incoming::Envelope(envelope) if envelope.kind != "presence" || self.presence => Some(envelope),
+            _ => None,
+        });
+        (rest.collect(), place)
+    }
+
+    fn went_by(&self) -> String {
+        let from = self.shown.len().saturating_sub(SHOWN);
+        format!("what {} saw last:\n  {}", self.user, self.shown[from..].join("\n  "))
+    }
+}
