@@ -1,7 +1,8 @@
 //! Hearth's wire contract: what core and edge share, and all that they share.
 //!
-//! [`v1`] is made from `hearth/v1/*.proto`; [`name`] and [`payload`] hold the two rules that
+//! [`v1`] is made from `hearth/v1/*.proto`, [`message`] reads and writes it; [`name`] and [`payload`] hold the two rules that
 //! every door checks alike: how rooms, users and ids are spelled, and what a payload may be.
+pub mod message;
 pub mod name;
 pub mod payload;
 
@@ -16,3 +17,6 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 
 /// The version of the link's protocol that this build speaks.
 pub const LINK_PROTOCOL: u32 = 1;
+
+/// A moment, as the schema's messages have it.
+pub use prost_types::Timestamp;

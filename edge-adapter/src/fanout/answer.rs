@@ -11,7 +11,7 @@ use crate::session::place::{Place, Stage};
 use crate::session::request::ClientId;
 use crate::wire::close::CloseReason;
 use crate::wire::event::{Code, Failure, Position};
-use crate::wire::json::{self, Acked};
+use crate::wire::frame::{Acked, Frame, Joined, Page};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -30,9 +30,10 @@ impl Shard {
     pub(super) fn act(&mut self, post: Post) {
         match post {
             Post::Event { room, event, origin } => self.event(room, &event, origin),
-            Post::Ack { session, id, name, seq, duplicate } => {
+            Post::Ack { session, id, name, position, duplicate } => {
                 let Some(slot) = self.answered(session) else { return };
-                self.say(slot, json::ack(&id, Some(&name), Acked::Delivered { seq, duplicate }));
+                let acked = Acked::Delivered { position: position.as_ref(), duplicate };
+                self.say(slot, &Frame::Ack { id: &id, room: Some(&name), acked });
                 self.drained(slot);
             }
             Post::Failed { session, due, id, name, failure } => {
@@ -51,8 +52,9 @@ impl Shard {
             Post::History { session, id, name, position, events, more } => {
                 let Some(slot) = self.open(session) else { return };
                 self.connections[slot as usize].session.history_read();
-                let events = events.iter().map(|shared| &shared.event);
-                self.say(slot, json::history(id.as_deref(), &name, &position, events, more));
+                let events: Vec<_> = events.iter().map(|shared| &shared.event).collect();
+                let page = Page { position: &position, events: &events, more };
+                self.say(slot, &Frame::History { id: id.as_deref(), room: &name, page });
                 self.drained(slot);
             }
             Post::Joined {
@@ -70,7 +72,7 @@ impl Shard {
                 live,
             } => {
                 let Some(slot) = self.open(session) else { return };
-                let told = json::Joined { position: &position, cursor: "", recovered, replayed };
+                let told = Joined { position: &position, cursor: "", recovered, replayed };
                 self.joined(slot, id.as_deref(), Entry { room, asked, name: &name, echo, presence }, told);
                 self.replay(slot, room, &page);
                 if live {
@@ -90,7 +92,7 @@ impl Shard {
             Post::Done { session, id, name } => {
                 let Some(slot) = self.answered(session) else { return };
                 if let Some(id) = id {
-                    self.say(slot, json::ack(&id, Some(&name), Acked::Ok));
+                    self.say(slot, &Frame::Ack { id: &id, room: Some(&name), acked: Acked::Ok });
                 }
                 self.drained(slot);
             }
@@ -147,17 +149,17 @@ impl Shard {
         let several =
             connection.filter(|connection| connection.own_cursors && !connection.session.places().is_empty());
         let cursor = several.and_then(|connection| connection.cursor(&self.rooms, None));
-        self.say_with(slot, json::error(id, room, failure), cursor.as_deref());
+        self.say_with(slot, &Frame::Error { id, room, failure }, cursor.as_deref());
     }
 
     /// Tells one session something.
-    pub(super) fn say(&mut self, slot: u32, envelope: json::Envelope) {
-        self.say_with(slot, envelope, None);
+    pub(super) fn say(&mut self, slot: u32, frame: &Frame<'_>) {
+        self.say_with(slot, frame, None);
     }
 
-    fn say_with(&mut self, slot: u32, envelope: json::Envelope, cursor: Option<&str>) {
+    fn say_with(&mut self, slot: u32, frame: &Frame<'_>, cursor: Option<&str>) {
         let Some(connection) = self.connections.get(slot as usize) else { return };
-        let bytes = envelope.encode(connection.dialect, cursor);
+        let bytes = frame.encode(connection.dialect, cursor);
         self.out.own(&mut self.connections, slot, bytes);
     }
 
@@ -188,7 +190,7 @@ impl Shard {
         }
         let heartbeat_ms = self.config.heartbeat.as_millis() as u64;
         let max_message_bytes = self.config.max_message_bytes as u64;
-        self.say(slot, json::welcome(&start.id, user, heartbeat_ms, max_message_bytes));
+        self.say(slot, &Frame::Welcome { session: &start.id, user, heartbeat_ms, max_message_bytes });
         for room in start.rooms {
             let verdict = self.connections[slot as usize].session.join_path(&self.limits, session, room);
             self.carry_out(slot, verdict);
@@ -200,7 +202,7 @@ impl Shard {
     }
 
     /// Gives the session its place, from which pages go on, and says so; `told` lacks the cursor only.
-    fn joined(&mut self, slot: u32, id: Option<&str>, entry: Entry<'_>, told: json::Joined<'_>) {
+    fn joined(&mut self, slot: u32, id: Option<&str>, entry: Entry<'_>, told: Joined<'_>) {
         let Entry { room, asked, name, echo, presence } = entry;
         let session = &self.connections[slot as usize].session;
         // Its number may be new too, if all had left before the core was replaced. While joining it has none: what
@@ -218,8 +220,8 @@ impl Shard {
         session.joined(name, (room, asked), (echo, presence), seen);
         let whole = !session.is_joining();
         let cursor = self.cursor(slot);
-        let envelope = json::joined(id, name, &json::Joined { cursor: &cursor, ..told });
-        self.say_with(slot, envelope, whole.then_some(&cursor));
+        let frame = Frame::Joined { id, room: name, joined: Joined { cursor: &cursor, ..told } };
+        self.say_with(slot, &frame, whole.then_some(&cursor));
     }
 
     /// One more page, and if it reaches the top, the seam.
@@ -276,8 +278,8 @@ impl Shard {
         session.still_joined(room);
         if let Some(name) = session.place(room).map(|place| place.name.clone()) {
             let cursor = self.cursor(slot);
-            let joined = json::Joined { position, cursor: &cursor, recovered: None, replayed: 0 };
-            self.say(slot, json::joined(id, &name, &joined));
+            let joined = Joined { position, cursor: &cursor, recovered: None, replayed: 0 };
+            self.say(slot, &Frame::Joined { id, room: &name, joined });
         } else if let Some(connection) = self.connections.get_mut(slot as usize) {
             self.out.touch(connection, slot);
         }
@@ -293,13 +295,12 @@ impl Shard {
         if asked.is_some() {
             session.answered();
         }
-        let frame = match (asked, name) {
-            (Some(Some(id)), name) => Some(json::ack(&id, name.as_deref(), Acked::Left)),
-            (None, Some(name)) => Some(json::left(&name)),
-            (Some(None), _) | (None, None) => None,
-        };
-        if let Some(frame) = frame {
-            self.say(slot, frame);
+        match (asked, name) {
+            (Some(Some(id)), name) => {
+                self.say(slot, &Frame::Ack { id: &id, room: name.as_deref(), acked: Acked::Left });
+            }
+            (None, Some(name)) => self.say(slot, &Frame::Left { room: &name }),
+            (Some(None), _) | (None, None) => {}
         }
         if let Some(connection) = self.connections.get_mut(slot as usize) {
             // What waited for this room's replay may go on.
@@ -317,8 +318,8 @@ impl Shard {
                 self.connections.get(slot as usize).and_then(|connection| connection.session.place(id));
             let Some(name) = place.map(|place| place.name.clone()) else { continue };
             let cursor = self.cursor(slot);
-            let joined = json::Joined { position, cursor: &cursor, recovered: Some(false), replayed: 0 };
-            self.say_with(slot, json::joined(None, &name, &joined), Some(&cursor));
+            let joined = Joined { position, cursor: &cursor, recovered: Some(false), replayed: 0 };
+            self.say_with(slot, &Frame::Joined { id: None, room: &name, joined }, Some(&cursor));
         }
     }
 

@@ -159,7 +159,7 @@ fn frame_end(piece: &[u8], at: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::websocket::text_frame;
+    use crate::wire::websocket::{Opcode, frame};
     use proptest::prelude::*;
 
     fn waiting(backlog: &Backlog) -> Vec<u8> {
@@ -186,8 +186,12 @@ mod tests {
 
     #[test]
     fn a_cut_leaves_the_rest_of_a_partly_written_frame_alone() {
-        let frames =
-            [text_frame(b"short"), text_frame(&[b'm'; 300]), text_frame(&[b'l'; 70_000]), text_frame(b"")];
+        let frames = [
+            frame(Opcode::Text, b"short"),
+            frame(Opcode::Text, &[b'm'; 300]),
+            frame(Opcode::Text, &[b'l'; 70_000]),
+            frame(Opcode::Text, b""),
+        ];
         let ends: Vec<usize> = frames
             .iter()
             .scan(0, |end, frame| {
@@ -199,7 +203,7 @@ mod tests {
         for written in [0, 1, 6, 7, 8, 100, 310, 311, 312, 70_000, piece.len() - 1] {
             let mut backlog = Backlog::default();
             backlog.push(piece.clone(), written);
-            backlog.push(text_frame(b"later"), 0);
+            backlog.push(frame(Opcode::Text, b"later"), 0);
             backlog.cut();
             let end = if written == 0 { 0 } else { *ends.iter().find(|end| **end >= written).unwrap() };
             assert_eq!(waiting(&backlog), &piece[written..end], "{written} written");
@@ -291,19 +295,19 @@ mod tests {
             width in 1usize..=8,
         ) {
             let (mut backlog, mut model) = (Backlog::default(), Model { written: begun, ..Model::default() });
-            let frame = |n: usize, len: usize| text_frame(format!("{n:04}{}", "x".repeat(len)).as_bytes());
-            backlog.push(frame(9999, 5), begun);
-            model.pieces.push((frame(9999, 5), 0));
+            let numbered = |n: usize, len: usize| frame(Opcode::Text, format!("{n:04}{}", "x".repeat(len)).as_bytes());
+            backlog.push(numbered(9999, 5), begun);
+            model.pieces.push((numbered(9999, 5), 0));
             for (n, step) in steps.into_iter().enumerate() {
                 match step {
                     Step::Push(len) => {
-                        backlog.push(frame(n, len), 0);
-                        model.pieces.push((frame(n, len), 0));
+                        backlog.push(numbered(n, len), 0);
+                        model.pieces.push((numbered(n, len), 0));
                     }
                     Step::Newer(key, len) => {
                         prop_assert_eq!(backlog.take_out(key), model.take_out(key));
-                        backlog.push_keyed(frame(n, len), key);
-                        model.pieces.push((frame(n, len), key));
+                        backlog.push_keyed(numbered(n, len), key);
+                        model.pieces.push((numbered(n, len), key));
                     }
                     Step::TakeOut(key) => prop_assert_eq!(backlog.take_out(key), model.take_out(key)),
                     Step::Advance(to) => {

@@ -40,7 +40,7 @@ pub enum Answer {
     /// A publish succeeded.
     Published {
         /// Where the event stands; none for ephemeral kinds.
-        seq: Option<u64>,
+        position: Option<Position>,
         /// It had been published before.
         duplicate: bool,
     },
@@ -192,9 +192,13 @@ impl Waiting {
 /// Whose answer a post is, and what it says. None for what a call has not asked for.
 fn answer(post: Post) -> Option<(SessionKey, Result<Answer, Failure>)> {
     Some(match post {
-        Post::Ack { session, seq, duplicate, .. } => (session, Ok(Answer::Published { seq, duplicate })),
+        Post::Ack { session, position, duplicate, .. } => {
+            (session, Ok(Answer::Published { position, duplicate }))
+        }
         Post::Called { session, answer } => match answer {
-            CallAnswer::Published { seq } => (session, Ok(Answer::Published { seq, duplicate: false })),
+            CallAnswer::Published { position } => {
+                (session, Ok(Answer::Published { position, duplicate: false }))
+            }
             CallAnswer::Online { online, count } => (session, Ok(Answer::Online { online, count })),
         },
         Post::Done { session, .. } => (session, Ok(Answer::Done)),

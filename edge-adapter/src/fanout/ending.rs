@@ -5,6 +5,7 @@ use crate::session::place::Stage;
 use crate::session::request::Request;
 use crate::wire::close::CloseReason;
 use crate::wire::dialect::{self, Dialect};
+use crate::wire::frame::Frame;
 use crate::wire::json;
 use crate::wire::websocket::write_close;
 use bytes::Bytes;
@@ -154,7 +155,7 @@ impl Shard {
             let retry = dialect::sse_retry(fastrand::u64(..=spread));
             self.out.own(&mut self.connections, slot, retry.into());
         }
-        self.say(slot, json::draining(spread));
+        self.say(slot, &Frame::Draining { reconnect_after_ms: spread });
     }
 
     /// While draining, ends the session if the core owes it nothing.
@@ -193,18 +194,21 @@ fn overloaded_retry() -> u64 {
 
 /// The last that a session is told.
 fn farewell(dialect: Dialect, reason: CloseReason) -> Option<Bytes> {
-    let last = match (dialect, reason) {
-        (Dialect::WebSocketJson | Dialect::WebSocketDeflate, _) => return Some(close_frame(reason)),
-        (Dialect::Sse | Dialect::Lines, CloseReason::Overloaded) => {
+    if dialect.is_websocket() {
+        return Some(close_frame(reason));
+    }
+    let (retry, last) = match reason {
+        CloseReason::Overloaded => {
             let ms = overloaded_retry();
-            let told = json::overloaded(ms).encode(dialect, None);
-            let retry = if dialect == Dialect::Sse { dialect::sse_retry(ms) } else { String::new() };
-            return Some([retry.as_bytes(), &told].concat().into());
+            (Some(dialect::sse_retry(ms)), json::overloaded(ms))
         }
-        (Dialect::Sse | Dialect::Lines, CloseReason::TokenExpired) => json::token_expired(),
-        (Dialect::Sse | Dialect::Lines, _) => return None,
+        CloseReason::TokenExpired => (None, json::token_expired()),
+        _ => return None,
     };
-    Some(last.encode(dialect, None))
+    Some(match dialect {
+        Dialect::Sse => [retry.unwrap_or_default().as_bytes(), &last.into_event(None)].concat().into(),
+        _ => last.into_line(),
+    })
 }
 
 fn close_frame(reason: CloseReason) -> Bytes {

@@ -105,7 +105,7 @@ pub enum Post {
         /// The room's name.
         name: Arc<str>,
         /// Where the event stands; none for ephemeral kinds.
-        seq: Option<u64>,
+        position: Option<Position>,
         /// It had been published before.
         duplicate: bool,
     },
@@ -216,7 +216,7 @@ pub enum CallAnswer {
     /// A publish without an id succeeded.
     Published {
         /// Where the event stands; none for ephemeral kinds.
-        seq: Option<u64>,
+        position: Option<Position>,
     },
     /// Who is online in a room.
     Online {

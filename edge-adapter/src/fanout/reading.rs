@@ -6,7 +6,8 @@ use crate::session::request::Request;
 use crate::session::state::{Reply, Undo, Verdict};
 use crate::wire::close::CloseReason;
 use crate::wire::command::{self, Command, Rejected};
-use crate::wire::json::{self, Acked};
+use crate::wire::frame::{Acked, Frame};
+use crate::wire::protobuf;
 use crate::wire::websocket::parser::{Message, Violation};
 use crate::wire::websocket::{Opcode, write_frame};
 use bytes::Bytes;
@@ -17,7 +18,7 @@ enum Said {
     Command(Result<Command, Rejected>),
     Ping(Bytes),
     Pong,
-    Binary,
+    Unsupported,
     Close(Option<u16>),
     Nonsense(Violation),
 }
@@ -78,8 +79,13 @@ impl Shard {
                 {
                     continue;
                 }
-                Ok(Some(Message::Text(text))) => Said::Command(command::parse(text)),
-                Ok(Some(Message::Binary(_))) => Said::Binary,
+                Ok(Some(Message::Text(text))) if !connection.dialect.is_protobuf() => {
+                    Said::Command(command::parse(text))
+                }
+                Ok(Some(Message::Binary(bytes))) if connection.dialect.is_protobuf() => {
+                    Said::Command(protobuf::command::parse(bytes))
+                }
+                Ok(Some(Message::Text(_) | Message::Binary(_))) => Said::Unsupported,
                 Ok(Some(Message::Ping(payload))) => Said::Ping(Bytes::copy_from_slice(payload)),
                 Ok(Some(Message::Pong)) => Said::Pong,
                 Ok(Some(Message::Close(code))) => Said::Close(code),
@@ -101,7 +107,7 @@ impl Shard {
                 self.out.own(&mut self.connections, slot, pong.into());
             }
             Said::Pong => {}
-            Said::Binary => self.shut(slot, CloseReason::UnsupportedData),
+            Said::Unsupported => self.shut(slot, CloseReason::UnsupportedData),
             Said::Close(code) => self.bye(slot, code),
             Said::Nonsense(violation) => {
                 if let Some(connection) = self.connections.get_mut(slot as usize) {
@@ -148,7 +154,9 @@ impl Shard {
     fn reply(&mut self, slot: u32, reply: Reply) {
         match reply {
             Reply::Pong(None) => {}
-            Reply::Pong(Some(id)) => self.say(slot, json::ack(&id, None, Acked::Ok)),
+            Reply::Pong(Some(id)) => {
+                self.say(slot, &Frame::Ack { id: &id, room: None, acked: Acked::Ok });
+            }
             Reply::Error(Rejected { id, room, failure }) => {
                 self.error(slot, id.as_deref(), room.as_deref(), &failure);
             }

@@ -2,7 +2,7 @@
 use crate::wire::cursor::Cursor;
 use crate::wire::dialect::{DIALECTS, Dialect};
 use crate::wire::event::{Event, Position};
-use crate::wire::json;
+use crate::wire::frame::Frame;
 use crate::wire::presence::Told;
 use bytes::Bytes;
 use std::sync::{Arc, OnceLock};
@@ -44,7 +44,7 @@ impl SharedEvent {
 
     /// Its bytes with another cursor, or none.
     pub fn encode(&self, dialect: Dialect, cursor: Option<&str>) -> Bytes {
-        json::event(&self.event).encode(dialect, cursor)
+        Frame::Event(&self.event).encode(dialect, cursor)
     }
 
     /// The room's position behind it.

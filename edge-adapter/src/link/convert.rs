@@ -167,8 +167,8 @@ pub struct Publish<'a> {
     pub id: Option<&'a str>,
     /// What kind of event.
     pub kind: Kind,
-    /// A checked JSON payload.
-    pub payload: &'a [u8],
+    /// What it says, checked.
+    pub payload: &'a Payload,
     /// Only while the room has this epoch.
     pub epoch: Option<&'a str>,
 }
@@ -181,14 +181,17 @@ pub fn publish(session: SessionKey, request: u64, publish: Publish<'_>) -> v1::E
         Kind::Signal => v1::EventKind::Signal,
         Kind::Typing => v1::EventKind::Typing,
     };
-    // A checked payload is UTF-8, so nothing is lost.
-    let json = String::from_utf8_lossy(publish.payload).into_owned();
+    let data = match publish.payload {
+        // A checked payload is UTF-8, so nothing is lost.
+        Payload::Json(json) => v1::payload::Data::Json(String::from_utf8_lossy(json).into_owned()),
+        Payload::Binary(bytes) => v1::payload::Data::Binary(bytes.clone()),
+    };
     let link_publish = v1::LinkPublish {
         id: publish.id.unwrap_or_default().to_owned(),
         publish: Some(v1::Publish {
             room: publish.room.to_owned(),
             kind: kind.into(),
-            payload: Some(v1::Payload { data: Some(v1::payload::Data::Json(json)) }),
+            payload: Some(v1::Payload { data: Some(data) }),
             epoch: publish.epoch.unwrap_or_default().to_owned(),
         }),
     };

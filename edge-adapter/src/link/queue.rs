@@ -113,7 +113,10 @@ pub fn weight(request: &Request) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{session::key::SessionKey, wire::event::Kind};
+    use crate::{
+        session::key::SessionKey,
+        wire::event::{Kind, Payload},
+    };
     use bytes::Bytes;
 
     fn publish(bytes: usize) -> Request {
@@ -122,7 +125,8 @@ mod tests {
             id: None,
             room: "r".into(),
             kind: Kind::Text,
-            payload: Bytes::from(vec![b'x'; bytes]),
+            payload: Payload::Json(Bytes::from(vec![b'x'; bytes])),
+            fence: None,
         }
     }
 

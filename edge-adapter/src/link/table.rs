@@ -21,7 +21,7 @@ use crate::{
         metrics::LinkMetrics,
     },
     session::{key::SessionKey, request::Request},
-    wire::event::{Code, Failure, Kind, Position},
+    wire::event::{Code, Failure, Position},
 };
 use hearth_proto::v1::{self, EdgeFrame};
 use pending::{Epochs, Pending, PendingRequests, What};
@@ -155,13 +155,17 @@ impl Table {
             }
             Request::ShowPresence { session, room } => self.wants_presence(session, room, 0),
             Request::Leave { session, id, room } => self.ask(now, session, What::Leave { id, room }),
-            Request::Publish { session, id: None, room, kind, payload }
+            Request::Publish { session, id: None, room, kind, payload, fence }
                 if kind.is_ephemeral() && !self.is_call(session) =>
             {
-                self.whisper(session, &room, kind, &payload);
+                let fence = fence.as_deref();
+                self.whisper(
+                    session,
+                    Publish { room: &room, id: None, kind, payload: &payload, epoch: fence },
+                );
             }
-            Request::Publish { session, id, room, kind, payload } => {
-                self.ask(now, session, What::Publish { id, room, kind, payload, epoch: None });
+            Request::Publish { session, id, room, kind, payload, fence } => {
+                self.ask(now, session, What::Publish { id, room, kind, payload, fence, epoch: None });
             }
             Request::History { session, id, room, after, before, limit } => {
                 self.ask(now, session, What::History { id, room, after, before, limit });
@@ -267,9 +271,8 @@ impl Table {
     }
 
     /// A signal that nobody waits for: sent or not, it is over.
-    fn whisper(&mut self, session: SessionKey, room: &str, kind: Kind, payload: &[u8]) {
+    fn whisper(&mut self, session: SessionKey, publish: Publish<'_>) {
         if self.is_attached() && self.sessions.contains_key(&session) {
-            let publish = Publish { room, id: None, kind, payload, epoch: None };
             self.out.frames.push_back(convert::publish(session, 0, publish));
         }
     }

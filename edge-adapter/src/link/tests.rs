@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     fanout::post::Post,
     session::key::SessionKey,
-    wire::event::{Code, Kind},
+    wire::event::{Code, Kind, Payload, Position},
 };
 use bytes::Bytes;
 use hearth_proto::v1::{
@@ -163,11 +163,9 @@ impl Story {
     }
 
     fn publish(&self, id: Option<&str>) {
-        let payload = Bytes::from_static(br#"{"content":"Hello"}"#);
-        let id = id.map(Into::into);
-        self.link
-            .send(Request::Publish { session: ann(), id, room: "r".into(), kind: Kind::Text, payload })
-            .unwrap();
+        let payload = Payload::Json(Bytes::from_static(br#"{"content":"Hello"}"#));
+        let (id, room, kind) = (id.map(Into::into), "r".into(), Kind::Text);
+        self.link.send(Request::Publish { session: ann(), id, room, kind, payload, fence: None }).unwrap();
     }
 
     async fn told_event(&mut self, seq: u64) {
@@ -263,7 +261,7 @@ async fn a_stream_that_is_cut_before_the_ack_goes_on_as_if_nothing_had_been() {
     story.told_event(5).await;
     let post = story.told().await;
     assert!(
-        matches!(&post, Post::Ack { id, seq: Some(4), duplicate: true, .. } if &**id == "p1"),
+        matches!(&post, Post::Ack { id, position: Some(Position { seq: 4, .. }), duplicate: true, .. } if &**id == "p1"),
         "{post:?}"
     );
     story.told_event(6).await;
@@ -328,7 +326,7 @@ async fn goodbye_loses_no_answer() {
     let ack = v1::Ack { room: "r".into(), position: Some(at("e1", 4)), duplicate: false };
     first.says([live(4), (session, number, FromCore::Ack(ack))]).await;
     story.told_event(4).await;
-    assert!(matches!(story.told().await, Post::Ack { seq: Some(4), .. }));
+    assert!(matches!(story.told().await, Post::Ack { position: Some(Position { seq: 4, .. }), .. }));
     let mut second = story.core().await;
     second.attach(false).await;
     assert!(matches!(second.asked().await, (_, _, Frame::Open(_))));
@@ -439,9 +437,9 @@ async fn a_core_that_does_not_read_is_still_heard() {
     let payload = Bytes::from(format!(r#"{{"x":"{}"}}"#, "x".repeat(64 * 1024)));
     let mut refused = false;
     for _ in 0..2000 {
-        let (session, room, payload) = (ann(), "r".into(), payload.clone());
-        refused |=
-            story.link.send(Request::Publish { session, id: None, room, kind: Kind::Text, payload }).is_err();
+        let (session, room, payload) = (ann(), "r".into(), Payload::Json(payload.clone()));
+        let (id, kind, fence) = (None, Kind::Text, None);
+        refused |= story.link.send(Request::Publish { session, id, room, kind, payload, fence }).is_err();
     }
     assert!(refused, "the queue has a bound");
     core.says([live(4)]).await;

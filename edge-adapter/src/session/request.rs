@@ -1,7 +1,6 @@
 //! What a session asks of the core, and the door through which it asks.
 use crate::session::key::{RoomId, SessionKey};
-use crate::wire::event::{Kind, Position};
-use bytes::Bytes;
+use crate::wire::event::{Kind, Payload, Position};
 use std::sync::Arc;
 
 /// A client's id for a command: comes back with the answer.
@@ -72,8 +71,10 @@ pub enum Request {
         room: Arc<str>,
         /// What kind of event.
         kind: Kind,
-        /// A checked JSON payload.
-        payload: Bytes,
+        /// What it says, checked.
+        payload: Payload,
+        /// Only while the room has this epoch; else it fails with `Unavailable`.
+        fence: Option<Arc<str>>,
     },
     /// Sets what the session shows in a room. Answered by `Done`, or by `Failed`.
     Presence {

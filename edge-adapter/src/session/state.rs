@@ -141,7 +141,7 @@ impl Session {
                 let undo = Undo { id: id.clone(), room: room.clone(), kind: UndoKind::Leave };
                 Verdict::Ask(Request::Leave { session, id, room }, undo)
             }
-            Action::Publish { room, kind, payload } => {
+            Action::Publish { room, kind, payload, fence } => {
                 if kind == Kind::Typing && self.wanted(&room).is_none() {
                     return not_joined(id, room);
                 }
@@ -150,7 +150,7 @@ impl Session {
                 self.due += u32::from(answered);
                 let kind_of_undo = if answered { UndoKind::Answer } else { UndoKind::Nothing };
                 let undo = Undo { id: id.clone(), room: room.clone(), kind: kind_of_undo };
-                Verdict::Ask(Request::Publish { session, id, room, kind, payload }, undo)
+                Verdict::Ask(Request::Publish { session, id, room, kind, payload, fence }, undo)
             }
             Action::History { room, after, before, limit } => {
                 self.due += 1;

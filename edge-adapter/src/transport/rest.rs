@@ -8,7 +8,8 @@ use crate::transport::problem::Problem;
 use crate::transport::{Doors, cors, query};
 use crate::wire::command::{self, Action, Command};
 use crate::wire::event::{Code, Failure};
-use crate::wire::json::{self, Acked};
+use crate::wire::frame::{Acked, Page};
+use crate::wire::json;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
@@ -57,11 +58,12 @@ async fn publish(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Res
         check_content_type(&parts.headers)?;
         let text = read(body, doors.config.max_message_bytes).await?;
         let Command { id, action } = command::parse_publish(&text, &caller.room, key)?;
-        let Action::Publish { room, kind, payload } = action else { return Err(unexpected()) };
-        let ask = |session| Ask::Publish { session, id: id.clone(), room, kind, payload };
+        let Action::Publish { room, kind, payload, fence } = action else { return Err(unexpected()) };
+        let ask = |session| Ask::Publish { session, id: id.clone(), room, kind, payload, fence };
         match caller.ask(ask).await? {
-            Answer::Published { seq, duplicate } => {
-                Ok(caller.ack(id.as_deref(), Acked::Delivered { seq, duplicate }))
+            Answer::Published { position, duplicate } => {
+                let acked = Acked::Delivered { position: position.as_ref(), duplicate };
+                Ok(caller.ack(id.as_deref(), acked))
             }
             _ => Err(unexpected()),
         }
@@ -81,8 +83,9 @@ async fn history(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Res
         let ask = |session| Ask::History { session, id: None, room, after, before, limit };
         match caller.ask(ask).await? {
             Answer::History { position, events, more } => {
-                let events = events.iter().map(|shared| &shared.event);
-                Ok(json_response(Portions::new(json::history_data(&position, events, more), turn)))
+                let events: Vec<_> = events.iter().map(|shared| &shared.event).collect();
+                let page = Page { position: &position, events: &events, more };
+                Ok(json_response(Portions::new(json::history_data(&page), turn)))
             }
             _ => Err(unexpected()),
         }
@@ -185,8 +188,8 @@ impl<'a> Caller<'a> {
         })
     }
 
-    fn ack(&self, id: Option<&str>, acked: Acked) -> Response {
-        json_response(Portions::new(json::ack_with(id, Some(&self.room), acked).into_text(), None))
+    fn ack(&self, id: Option<&str>, acked: Acked<'_>) -> Response {
+        json_response(Portions::new(json::ack(id, Some(&self.room), acked).into_text(), None))
     }
 }
 

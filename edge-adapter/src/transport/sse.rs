@@ -237,6 +237,6 @@ pub async fn overloaded(doors: &Doors, stream: &TcpStream) -> Option<String> {
     };
     let Ok(Ok(Some(origin))) = timeout(FIRST_BYTES, looked).await else { return None };
     let ms = fastrand::u64(5000..15_000);
-    let told = crate::wire::json::overloaded(ms).encode(Dialect::Sse, None);
+    let told = crate::wire::json::overloaded(ms).into_event(None);
     Some(begin(&cors(origin.as_ref()), ms) + &String::from_utf8_lossy(&told))
 }

@@ -70,10 +70,11 @@ fn reply(request: &Request) -> Option<(SessionKey, Post)> {
             return Some((*session, Post::Opened { session: *session, user }));
         }
         Request::Publish { session, id, room, kind, .. } => {
-            let (session, name, seq) = (*session, room.clone(), (!kind.is_ephemeral()).then_some(7));
+            let (session, name) = (*session, room.clone());
+            let position = (!kind.is_ephemeral()).then(|| Position { epoch: "e".into(), seq: 7 });
             let post = match id.clone() {
-                Some(id) => Post::Ack { session, id, name: name.clone(), seq, duplicate: false },
-                None => Post::Called { session, answer: CallAnswer::Published { seq } },
+                Some(id) => Post::Ack { session, id, name: name.clone(), position, duplicate: false },
+                None => Post::Called { session, answer: CallAnswer::Published { position } },
             };
             (session, fails(&name, session).unwrap_or(post))
         }

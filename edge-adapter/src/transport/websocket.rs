@@ -28,8 +28,15 @@ use hyper_util::server::conn::auto::upgrade::downcast;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 
-/// The subprotocol that is spoken, also when none is asked for.
-const PROTOCOL: &str = "hearth.v1.json";
+/// A subprotocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    /// JSON envelopes in text frames; spoken also when none is asked for.
+    Json,
+    /// The same as protobuf, in binary frames.
+    Protobuf,
+}
+
 /// Before a token among the subprotocols: the only header-like thing that a browser's page can send.
 const BEARER: &str = "bearer.";
 /// What a key is decoded by. The last letter's unused bits are let be anything, as clients differ there.
@@ -54,7 +61,7 @@ pub async fn connect(State(doors): State<Arc<Doors>>, mut request: Request<Body>
     let asked = Asked::read(request.uri());
     let permit = request.extensions().get::<Arc<Permit>>().cloned();
     let upgrade = hyper::upgrade::on(&mut request);
-    let dialect = if handshake.deflate { Dialect::WebSocketDeflate } else { Dialect::WebSocketJson };
+    let dialect = handshake.dialect();
     doors.tasks.spawn(hand_over(doors.clone(), upgrade, id, (asked, dialect), permit));
     handshake.accept()
 }
@@ -74,8 +81,8 @@ impl Refusal {
 /// A good handshake.
 struct Handshake {
     accept: String,
-    /// The client asked for our subprotocol by name.
-    named: bool,
+    /// The subprotocol that the client asked for by name.
+    protocol: Option<Protocol>,
     /// It offered permessage-deflate in a way that we can keep to.
     deflate: bool,
 }
@@ -121,7 +128,7 @@ impl Handshake {
         let key =
             key.ok_or_else(|| Problem::invalid_argument("Sec-WebSocket-Key is 16 bytes in base64, once"))?;
         let deflate = elements(headers, &SEC_WEBSOCKET_EXTENSIONS).any(deflate::accepts);
-        Ok(Handshake { accept: accept_key(key), named: choose_protocol(headers)?, deflate })
+        Ok(Handshake { accept: accept_key(key), protocol: choose_protocol(headers)?, deflate })
     }
 
     fn accept(self) -> Response {
@@ -134,10 +141,19 @@ impl Handshake {
         if self.deflate {
             headers.insert(SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(deflate::ACCEPTED));
         }
-        if self.named {
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
+        if let Some(protocol) = self.protocol {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol.name()));
         }
         response
+    }
+
+    fn dialect(&self) -> Dialect {
+        match (self.protocol.unwrap_or(Protocol::Json), self.deflate) {
+            (Protocol::Json, false) => Dialect::WebSocketJson,
+            (Protocol::Json, true) => Dialect::WebSocketJsonDeflate,
+            (Protocol::Protobuf, false) => Dialect::WebSocketProtobuf,
+            (Protocol::Protobuf, true) => Dialect::WebSocketProtobufDeflate,
+        }
     }
 }
 
@@ -166,17 +182,30 @@ fn is_key(key: &[u8]) -> bool {
     KEY.decode(key).is_ok_and(|bytes| bytes.len() == 16)
 }
 
-/// Whether our subprotocol is to be named in the answer. A client that offers only others is refused.
-fn choose_protocol(headers: &HeaderMap) -> Result<bool, Problem> {
+impl Protocol {
+    fn name(self) -> &'static str {
+        match self {
+            Protocol::Json => "hearth.v1.json",
+            Protocol::Protobuf => "hearth.v1.proto",
+        }
+    }
+
+    fn of(name: &str) -> Option<Protocol> {
+        [Protocol::Json, Protocol::Protobuf].into_iter().find(|protocol| protocol.name() == name)
+    }
+}
+
+/// The subprotocol that is to be named in the answer: of those offered the first that is ours, as the client names first what it likes best. A
+/// client that offers only others is refused.
+fn choose_protocol(headers: &HeaderMap) -> Result<Option<Protocol>, Problem> {
     let mut offered =
         elements(headers, &SEC_WEBSOCKET_PROTOCOL).filter(|name| !name.starts_with(BEARER)).peekable();
     if offered.peek().is_none() {
-        return Ok(false);
+        return Ok(None);
     }
-    let known = offered.any(|name| name == PROTOCOL);
-    known
-        .then_some(true)
-        .ok_or_else(|| Problem::invalid_argument("the subprotocol spoken here is hearth.v1.json"))
+    offered.find_map(Protocol::of).map(Some).ok_or_else(|| {
+        Problem::invalid_argument("the subprotocols spoken here are hearth.v1.json and hearth.v1.proto")
+    })
 }
 
 /// What the URL asks for.

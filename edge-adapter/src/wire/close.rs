@@ -11,7 +11,7 @@ pub enum CloseReason {
     Internal,
     /// The server has no room.
     Overloaded,
-    /// A binary message on a JSON session.
+    /// A binary message on a JSON session, or a text on a protobuf session.
     UnsupportedData,
     /// A text message that is not UTF-8.
     InvalidPayload,

@@ -5,8 +5,7 @@
 //! stands there twice is refused, since two readers could take it for two things; `null` is a value like any other,
 //! not an absent field.
 use crate::wire::cursor::EPOCH_MAX;
-use crate::wire::event::{Code, Failure, Kind, Position};
-use bytes::Bytes;
+use crate::wire::event::{Code, Failure, Kind, Payload, Position};
 use hearth_proto::{name, payload};
 use serde::{
     Deserialize, Deserializer,
@@ -56,8 +55,10 @@ pub enum Action {
         room: Arc<str>,
         /// What kind of event.
         kind: Kind,
-        /// A checked JSON object.
-        payload: Bytes,
+        /// What it says, checked.
+        payload: Payload,
+        /// Only while the room has this epoch.
+        fence: Option<Arc<str>>,
     },
     /// Read what was said.
     History {
@@ -195,7 +196,8 @@ fn twice(field: &str) -> Failure {
     invalid(format!("{field} stands there twice"))
 }
 
-fn not_yours() -> Failure {
+/// What only services may do.
+pub fn not_yours() -> Failure {
     Failure::new(Code::PermissionDenied, "only services publish system events")
 }
 
@@ -259,7 +261,8 @@ impl Envelope<'_> {
         if kind == Kind::Typing {
             self.members::<Typing>(r#"data of typing must be {"active":bool}"#)?;
         }
-        Ok(Action::Publish { room, kind, payload: payload.into() })
+        let payload = Payload::Json(payload.into());
+        Ok(Action::Publish { room, kind, payload, fence: None })
     }
 
     fn join(&self, room: Arc<str>) -> Result<Action, Failure> {

@@ -7,7 +7,11 @@ pub enum Dialect {
     /// JSON envelopes in WebSocket text frames.
     WebSocketJson,
     /// The same, compressed where that is worth it.
-    WebSocketDeflate,
+    WebSocketJsonDeflate,
+    /// Protobuf messages in WebSocket binary frames.
+    WebSocketProtobuf,
+    /// The same, compressed where that is worth it.
+    WebSocketProtobufDeflate,
     /// JSON envelopes as server-sent events.
     Sse,
     /// JSON envelopes, one a line: for answers that are put together from them.
@@ -15,7 +19,7 @@ pub enum Dialect {
 }
 
 /// How many there are.
-pub const DIALECTS: usize = 4;
+pub const DIALECTS: usize = 6;
 
 impl Dialect {
     /// A number below [`DIALECTS`].
@@ -25,17 +29,32 @@ impl Dialect {
 
     /// The same without compression: for what only one session is given, which is not worth the work.
     pub fn plain(self) -> Self {
-        if self == Dialect::WebSocketDeflate { Dialect::WebSocketJson } else { self }
+        match self {
+            Dialect::WebSocketJsonDeflate => Dialect::WebSocketJson,
+            Dialect::WebSocketProtobufDeflate => Dialect::WebSocketProtobuf,
+            plain => plain,
+        }
     }
 
     /// Messages come and go compressed.
     pub fn deflates(self) -> bool {
-        self == Dialect::WebSocketDeflate
+        matches!(self, Dialect::WebSocketJsonDeflate | Dialect::WebSocketProtobufDeflate)
+    }
+
+    /// Messages are protobuf, not JSON.
+    pub fn is_protobuf(self) -> bool {
+        matches!(self, Dialect::WebSocketProtobuf | Dialect::WebSocketProtobufDeflate)
     }
 
     /// Frames are read as well as written, and the end is a handshake.
     pub fn is_websocket(self) -> bool {
-        matches!(self, Dialect::WebSocketJson | Dialect::WebSocketDeflate)
+        match self {
+            Dialect::WebSocketJson
+            | Dialect::WebSocketJsonDeflate
+            | Dialect::WebSocketProtobuf
+            | Dialect::WebSocketProtobufDeflate => true,
+            Dialect::Sse | Dialect::Lines => false,
+        }
     }
 }
 

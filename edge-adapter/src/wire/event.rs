@@ -42,11 +42,16 @@ pub enum Payload {
 }
 
 impl Payload {
+    /// Its bytes, whatever they are.
+    pub fn bytes(&self) -> &Bytes {
+        match self {
+            Payload::Json(bytes) | Payload::Binary(bytes) => bytes,
+        }
+    }
+
     /// Its size in bytes.
     pub fn len(&self) -> usize {
-        match self {
-            Payload::Json(bytes) | Payload::Binary(bytes) => bytes.len(),
-        }
+        self.bytes().len()
     }
 
     /// Whether it has no bytes at all.

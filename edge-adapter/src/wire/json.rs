@@ -3,18 +3,15 @@
 //!
 //! An [`Envelope`] is written once and taken as a whole WebSocket frame or as bare text (for SSE, long-poll
 //! and HTTP answers); room for the frame's head is kept in front, so that neither is copied.
-use crate::wire::dialect::{self, Dialect};
+use crate::wire::dialect;
 use crate::wire::event::{Event, Failure, Payload, Position};
+use crate::wire::frame::{Acked, Frame, Joined, Page};
 use crate::wire::presence::{Online, Step};
-use crate::wire::websocket::deflate;
+use crate::wire::websocket::{self, HEAD_MAX, Opcode, deflate};
 use base64::{display::Base64Display, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use std::io::Write;
 
-/// The longest head of an unmasked WebSocket frame: 2 bytes and a length of 8.
-const HEAD_MAX: usize = 10;
-/// FIN, and the opcode of a text frame.
-const FIN_TEXT: u8 = 0x81;
 /// What an envelope takes beside payload, names and ids; only a first guess for its buffer.
 const ROUND: usize = 128;
 
@@ -33,78 +30,54 @@ impl Envelope {
         Bytes::from(self.buffer).slice(HEAD_MAX..)
     }
 
-    /// In a session's dialect; server-sent events may carry a cursor.
-    pub fn encode(self, dialect: Dialect, cursor: Option<&str>) -> Bytes {
-        match dialect {
-            Dialect::WebSocketJson => self.into_frame(),
-            Dialect::WebSocketDeflate => deflate::text_frame(&self.buffer[HEAD_MAX..]).into(),
-            Dialect::Sse => {
-                let head = dialect::sse_head(self.kind, cursor);
-                Bytes::from([head.as_bytes(), &self.buffer[HEAD_MAX..], dialect::SSE_TAIL].concat())
-            }
-            Dialect::Lines => {
-                let mut buffer = self.buffer;
-                buffer.push(b'\n');
-                Bytes::from(buffer).slice(HEAD_MAX..)
-            }
-        }
+    /// A server-sent event; it may carry a cursor.
+    pub fn into_event(self, cursor: Option<&str>) -> Bytes {
+        let head = dialect::sse_head(self.kind, cursor);
+        Bytes::from([head.as_bytes(), &self.buffer[HEAD_MAX..], dialect::SSE_TAIL].concat())
     }
 
-    /// A whole WebSocket text frame, unmasked as a server's are (RFC 6455, section 5.2).
+    /// A line of its own.
+    pub fn into_line(mut self) -> Bytes {
+        self.buffer.push(b'\n');
+        self.into_text()
+    }
+
+    /// A whole WebSocket text frame, compressed if that is worth it.
+    pub fn into_deflated_frame(self) -> Bytes {
+        deflate::frame(Opcode::Text, &self.buffer[HEAD_MAX..]).into()
+    }
+
+    /// A whole WebSocket text frame.
     pub fn into_frame(mut self) -> Bytes {
-        let len = self.buffer.len() - HEAD_MAX;
-        let start = match len {
-            0..=125 => {
-                self.buffer[HEAD_MAX - 1] = len as u8;
-                HEAD_MAX - 2
-            }
-            126..=0xffff => {
-                self.buffer[HEAD_MAX - 3] = 126;
-                self.buffer[HEAD_MAX - 2..HEAD_MAX].copy_from_slice(&(len as u16).to_be_bytes());
-                HEAD_MAX - 4
-            }
-            _ => {
-                self.buffer[HEAD_MAX - 9] = 127;
-                self.buffer[HEAD_MAX - 8..HEAD_MAX].copy_from_slice(&(len as u64).to_be_bytes());
-                HEAD_MAX - 10
-            }
-        };
-        self.buffer[start] = FIN_TEXT;
+        let (head, len) = websocket::head(Opcode::Text, self.buffer.len() - HEAD_MAX);
+        let start = HEAD_MAX - len;
+        self.buffer[start..HEAD_MAX].copy_from_slice(&head[..len]);
         Bytes::from(self.buffer).slice(start..)
     }
 }
 
-/// What an `ack` says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Acked {
-    /// A publish; ephemeral kinds have no seq.
-    Delivered {
-        /// Where the event stands.
-        seq: Option<u64>,
-        /// It had been published before.
-        duplicate: bool,
-    },
-    /// A ping, or a session's meta.
-    Ok,
-    /// A leave.
-    Left,
+/// What a frame says.
+pub fn envelope(frame: &Frame<'_>) -> Envelope {
+    match *frame {
+        Frame::Event(one) => event(one),
+        Frame::Ack { id, room, acked } => ack(Some(id), room, acked),
+        Frame::Joined { id, room, joined: told } => joined(id, room, &told),
+        Frame::Error { id, room, failure } => error(id, room, failure),
+        Frame::History { id, room, page } => enclose("history", id, Some(room), |out| write_page(out, &page)),
+        Frame::State { room, all } => presence_state(room, all),
+        Frame::Step { room, step } => presence_step(room, step),
+        Frame::Count { room, count } => presence_count(room, count),
+        Frame::Welcome { session, user, heartbeat_ms, max_message_bytes } => {
+            welcome(session, user, heartbeat_ms, max_message_bytes)
+        }
+        Frame::Left { room } => {
+            enclose("system", None, Some(room), |out| out.extend_from_slice(br#"{"event":"left"}"#))
+        }
+        Frame::Draining { reconnect_after_ms } => come_back("draining", reconnect_after_ms),
+    }
 }
 
-/// What `joined` says.
-#[derive(Debug, Clone, Copy)]
-pub struct Joined<'a> {
-    /// The room's position.
-    pub position: &'a Position,
-    /// The cursor of the whole session.
-    pub cursor: &'a str,
-    /// Whether everything since the position that was brought follows; none was brought if absent.
-    pub recovered: Option<bool>,
-    /// How many events are replayed.
-    pub replayed: u64,
-}
-
-/// A room's event.
-pub fn event(event: &Event) -> Envelope {
+fn event(event: &Event) -> Envelope {
     let payload = match &event.payload {
         Payload::Json(bytes) => bytes.len(),
         Payload::Binary(bytes) => bytes.len().div_ceil(3) * 4,
@@ -115,18 +88,13 @@ pub fn event(event: &Event) -> Envelope {
     Envelope { buffer: out, kind: event.kind.name() }
 }
 
-/// The answer to a command that succeeded.
-pub fn ack(id: &str, room: Option<&str>, acked: Acked) -> Envelope {
-    ack_with(Some(id), room, acked)
-}
-
-/// The same where an answer is owed to a command without an id, as over HTTP.
-pub fn ack_with(id: Option<&str>, room: Option<&str>, acked: Acked) -> Envelope {
-    envelope("ack", id, room, |out| match acked {
-        Acked::Delivered { seq, duplicate } => {
+/// The answer to a command that succeeded; over HTTP it is owed also to one without an id.
+pub fn ack(id: Option<&str>, room: Option<&str>, acked: Acked<'_>) -> Envelope {
+    enclose("ack", id, room, |out| match acked {
+        Acked::Delivered { position, duplicate } => {
             out.extend_from_slice(br#"{"status":"delivered""#);
-            if let Some(seq) = seq {
-                number(out, ",\"seq\":", seq);
+            if let Some(position) = position {
+                number(out, ",\"seq\":", position.seq);
             }
             if duplicate {
                 out.extend_from_slice(br#","duplicate":true"#);
@@ -138,9 +106,8 @@ pub fn ack_with(id: Option<&str>, room: Option<&str>, acked: Acked) -> Envelope 
     })
 }
 
-/// The answer to a command that failed, naming what could be read of it.
-pub fn error(id: Option<&str>, room: Option<&str>, failure: &Failure) -> Envelope {
-    envelope("error", id, room, |out| {
+fn error(id: Option<&str>, room: Option<&str>, failure: &Failure) -> Envelope {
+    enclose("error", id, room, |out| {
         out.extend_from_slice(br#"{"code":"#);
         string(out, failure.code.name());
         out.extend_from_slice(br#","message":"#);
@@ -152,9 +119,8 @@ pub fn error(id: Option<&str>, room: Option<&str>, failure: &Failure) -> Envelop
     })
 }
 
-/// The first frame of every session.
-pub fn welcome(session: &str, user: &str, heartbeat_ms: u64, max_message_bytes: u64) -> Envelope {
-    envelope("system", None, None, |out| {
+fn welcome(session: &str, user: &str, heartbeat_ms: u64, max_message_bytes: u64) -> Envelope {
+    enclose("system", None, None, |out| {
         out.extend_from_slice(br#"{"event":"welcome","session":"#);
         string(out, session);
         out.extend_from_slice(br#","user":"#);
@@ -165,9 +131,8 @@ pub fn welcome(session: &str, user: &str, heartbeat_ms: u64, max_message_bytes: 
     })
 }
 
-/// The session is in a room, or goes on in it from another place. `id` is that of its `join`, if it asked.
-pub fn joined(id: Option<&str>, room: &str, joined: &Joined<'_>) -> Envelope {
-    envelope("system", id, Some(room), |out| {
+fn joined(id: Option<&str>, room: &str, joined: &Joined<'_>) -> Envelope {
+    enclose("system", id, Some(room), |out| {
         out.extend_from_slice(br#"{"event":"joined","#);
         position(out, joined.position);
         out.extend_from_slice(br#","cursor":"#);
@@ -181,62 +146,35 @@ pub fn joined(id: Option<&str>, room: &str, joined: &Joined<'_>) -> Envelope {
     })
 }
 
-/// The session has been put out of a room.
-pub fn left(room: &str) -> Envelope {
-    envelope("system", None, Some(room), |out| out.extend_from_slice(br#"{"event":"left"}"#))
-}
-
-/// The server goes away; clients come back spread over the time given.
-pub fn draining(reconnect_after_ms: u64) -> Envelope {
-    come_back("draining", reconnect_after_ms)
-}
-
 /// The server has no room; clients come back later.
 pub fn overloaded(reconnect_after_ms: u64) -> Envelope {
     come_back("overloaded", reconnect_after_ms)
 }
 
-/// A page of history; the messages are whole envelopes, ascending.
-pub fn history<'a>(
-    id: Option<&str>,
-    room: &str,
-    at: &Position,
-    messages: impl IntoIterator<Item = &'a Event>,
-    more: bool,
-) -> Envelope {
-    envelope("history", id, Some(room), |out| write_history(out, at, messages, more))
-}
-
 /// A page of history without an envelope around it: the answer to a request that has asked for nothing else.
-pub fn history_data<'a>(at: &Position, messages: impl IntoIterator<Item = &'a Event>, more: bool) -> Vec<u8> {
+pub fn history_data(page: &Page<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(2 * ROUND);
-    write_history(&mut out, at, messages, more);
+    write_page(&mut out, page);
     out
 }
 
-fn write_history<'a>(
-    out: &mut Vec<u8>,
-    at: &Position,
-    messages: impl IntoIterator<Item = &'a Event>,
-    more: bool,
-) {
+fn write_page(out: &mut Vec<u8>, page: &Page<'_>) {
     out.push(b'{');
-    position(out, at);
+    position(out, page.position);
     out.extend_from_slice(br#","messages":["#);
-    for (n, message) in messages.into_iter().enumerate() {
+    for (n, message) in page.events.iter().enumerate() {
         if n > 0 {
             out.push(b',');
         }
         write_event(out, message);
     }
     out.extend_from_slice(br#"],"more":"#);
-    boolean(out, more);
+    boolean(out, page.more);
     out.push(b'}');
 }
 
-/// All who are online in a room.
-pub fn presence_state(room: &str, all: &[Online]) -> Envelope {
-    envelope("presence", None, Some(room), |out| {
+fn presence_state(room: &str, all: &[Online]) -> Envelope {
+    enclose("presence", None, Some(room), |out| {
         out.extend_from_slice(br#"{"event":"state","online":["#);
         write_online(out, all);
         out.extend_from_slice(b"]}");
@@ -269,9 +207,8 @@ fn write_online(out: &mut Vec<u8>, all: &[Online]) {
     }
 }
 
-/// Something has happened to a user in a room.
-pub fn presence_step(room: &str, Step { happened, user, meta }: &Step) -> Envelope {
-    envelope("presence", None, Some(room), |out| {
+fn presence_step(room: &str, Step { happened, user, meta }: &Step) -> Envelope {
+    enclose("presence", None, Some(room), |out| {
         out.extend_from_slice(br#"{"event":"#);
         string(out, happened.name());
         out.extend_from_slice(br#","user":"#);
@@ -282,9 +219,8 @@ pub fn presence_step(room: &str, Step { happened, user, meta }: &Step) -> Envelo
     })
 }
 
-/// How many are online in a room that has too many to name them.
-pub fn presence_count(room: &str, count: u64) -> Envelope {
-    envelope("presence", None, Some(room), |out| {
+fn presence_count(room: &str, count: u64) -> Envelope {
+    enclose("presence", None, Some(room), |out| {
         number(out, r#"{"event":"count","count":"#, count);
         out.push(b'}');
     })
@@ -292,11 +228,11 @@ pub fn presence_count(room: &str, count: u64) -> Envelope {
 
 /// The token has ended; the stream does.
 pub fn token_expired() -> Envelope {
-    envelope("system", None, None, |out| out.extend_from_slice(br#"{"event":"token_expired"}"#))
+    enclose("system", None, None, |out| out.extend_from_slice(br#"{"event":"token_expired"}"#))
 }
 
 fn come_back(event: &str, reconnect_after_ms: u64) -> Envelope {
-    envelope("system", None, None, |out| {
+    enclose("system", None, None, |out| {
         out.extend_from_slice(br#"{"event":"#);
         string(out, event);
         number(out, ",\"reconnect_after_ms\":", reconnect_after_ms);
@@ -305,7 +241,7 @@ fn come_back(event: &str, reconnect_after_ms: u64) -> Envelope {
 }
 
 /// Everything but an event: `type`, `id`, `room`, and what `data` writes.
-fn envelope(
+fn enclose(
     kind: &'static str,
     id: Option<&str>,
     room: Option<&str>,

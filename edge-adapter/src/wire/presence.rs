@@ -1,6 +1,6 @@
 //! Who is online in a room, as browsers are told.
 use crate::wire::dialect::Dialect;
-use crate::wire::json;
+use crate::wire::frame::Frame;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -84,12 +84,12 @@ impl Told {
     /// One envelope, or one for each step.
     pub fn encode(&self, room: &str, dialect: Dialect) -> Bytes {
         match self {
-            Told::State(all) => json::presence_state(room, all).encode(dialect, None),
-            Told::Count(count) => json::presence_count(room, *count).encode(dialect, None),
+            Told::State(all) => Frame::State { room, all }.encode(dialect, None),
+            Told::Count(count) => Frame::Count { room, count: *count }.encode(dialect, None),
             Told::Steps(steps) => match &steps[..] {
-                [only] => json::presence_step(room, only).encode(dialect, None),
+                [step] => Frame::Step { room, step }.encode(dialect, None),
                 steps => {
-                    let one = |step| json::presence_step(room, step).encode(dialect, None);
+                    let one = |step| Frame::Step { room, step }.encode(dialect, None);
                     Bytes::from(steps.iter().map(one).collect::<Vec<Bytes>>().concat())
                 }
             },

@@ -92,10 +92,10 @@ pub fn write_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// A whole text frame.
-pub fn text_frame(payload: &[u8]) -> Bytes {
+/// A whole frame.
+pub fn frame(opcode: Opcode, payload: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(HEAD_MAX + payload.len());
-    write_frame(&mut out, Opcode::Text, payload);
+    write_frame(&mut out, opcode, payload);
     out.into()
 }
 

@@ -167,7 +167,7 @@ async fn a_drain_waits_for_answers_that_are_due() {
         session: waiting.key,
         id: "last".into(),
         name: "lobby".into(),
-        seq: Some(5),
+        position: Some(Position { epoch: "e1".into(), seq: 5 }),
         duplicate: false,
     }]);
     assert_eq!((waiting.told().await, waiting.told().await), ("draining".into(), "ack".into()));

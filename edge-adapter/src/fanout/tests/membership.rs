@@ -63,11 +63,11 @@ async fn a_publisher_gets_its_ack_first_and_of_its_own_events_what_it_asked_for(
     let (mut echoes, mut silent) = (edge.connect_joined().await, edge.connect().await);
     edge.post([joined_as(silent.key, false, None, 0, &[], true)]);
     assert_eq!(silent.told().await, "joined");
-    let ack = |session, id: &str, seq| Post::Ack {
+    let ack = |session, id: &str, seq: Option<u64>| Post::Ack {
         session,
         id: id.into(),
         name: "lobby".into(),
-        seq,
+        position: seq.map(|seq| Position { epoch: "e1".into(), seq }),
         duplicate: false,
     };
     let from = |session, kind, seq| Post::Event {

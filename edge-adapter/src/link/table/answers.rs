@@ -222,16 +222,18 @@ impl Table {
         match pending.what {
             What::Publish { id, room: name, .. } => {
                 self.metrics.publish_seconds.observe(now.saturating_duration_since(pending.at).as_secs_f64());
-                let seq = ack.position.as_ref().map(|position| position.seq);
-                if let Some(position) = ack.position
+                let position = ack.position.map(|position| convert::position(Some(position)));
+                if let Some(position) = &position
                     && self.rooms.id(&name).is_none()
                 {
-                    self.epochs.learn(&name, position.epoch.into());
+                    self.epochs.learn(&name, Arc::clone(&position.epoch));
                 }
+                let duplicate = ack.duplicate;
                 if let Some(id) = id {
-                    self.out.post(key, Post::Ack { session: key, id, name, seq, duplicate: ack.duplicate });
+                    self.out.post(key, Post::Ack { session: key, id, name, position, duplicate });
                 } else if self.is_call(key) {
-                    self.out.post(key, Post::Called { session: key, answer: CallAnswer::Published { seq } });
+                    let answer = CallAnswer::Published { position };
+                    self.out.post(key, Post::Called { session: key, answer });
                 }
             }
             What::Leave { id, room } => self.out_of_room(key, &room, Some(id)),

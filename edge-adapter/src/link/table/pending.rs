@@ -2,9 +2,8 @@
 use crate::{
     link::convert::{self, Publish, Who},
     session::{key::SessionKey, request::ClientId},
-    wire::event::{Kind, Position},
+    wire::event::{Kind, Payload, Position},
 };
-use bytes::Bytes;
 use hearth_proto::v1::EdgeFrame;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -66,7 +65,10 @@ pub enum What {
         id: Option<ClientId>,
         room: Arc<str>,
         kind: Kind,
-        payload: Bytes,
+        payload: Payload,
+        /// The epoch that the client asks for …
+        fence: Option<Arc<str>>,
+        /// … and that of the time when it was sent.
         epoch: Option<Arc<str>>,
     },
     History {
@@ -97,8 +99,9 @@ impl Pending {
             }
             What::Leave { room, .. } => convert::leave(session, number, room),
             What::Presence { room, meta, .. } => convert::presence(session, number, room, meta.as_deref()),
-            What::Publish { id, room, kind, payload, epoch } => {
+            What::Publish { id, room, kind, payload, fence, epoch } => {
                 let epoch = if self.sent { epoch.as_deref() } else { None };
+                let epoch = fence.as_deref().or(epoch);
                 convert::publish(
                     session,
                     number,

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     fanout::shared::SharedPresence,
     wire::{
-        event::Kind,
+        event::{Kind, Payload},
         presence::{Step, Told},
     },
 };
@@ -99,8 +99,8 @@ impl Story {
     }
 
     fn publish(&mut self, key: SessionKey, id: Option<&str>, kind: Kind) -> u64 {
-        let payload = Bytes::from_static(b"{}");
-        self.ask(Request::Publish { session: key, id: id.map(Into::into), room: "r".into(), kind, payload });
+        let (id, payload) = (id.map(Into::into), Payload::Json(Bytes::from_static(b"{}")));
+        self.ask(Request::Publish { session: key, id, room: "r".into(), kind, payload, fence: None });
         self.table.last_number
     }
 }
@@ -208,7 +208,9 @@ fn short(post: &Post) -> String {
             Some(id) => format!("left {}", id.as_deref().unwrap_or("-")),
             None => "put out".into(),
         },
-        Post::Ack { id, seq, .. } => format!("ack {id} {seq:?}"),
+        Post::Ack { id, position, .. } => {
+            format!("ack {id} {:?}", position.as_ref().map(|position| position.seq))
+        }
         Post::Failed { id, failure, .. } => {
             format!("failed {} {}", id.as_deref().unwrap_or("-"), failure.code.name())
         }
@@ -437,8 +439,8 @@ fn commands_that_do_not_fit_are_refused_and_sessions_still_come_and_go() {
     story.ask(Request::Open { session: ann(), id: id_of(ann()), dev_user: None });
     let payload = Bytes::from(vec![b' '; 1024 * 1024]);
     for _ in 0..20 {
-        let (id, payload) = (Some("p".into()), payload.clone());
-        story.ask(Request::Publish { session: ann(), id, room: "r".into(), kind: Kind::Text, payload });
+        let (id, payload, kind) = (Some("p".into()), Payload::Json(payload.clone()), Kind::Text);
+        story.ask(Request::Publish { session: ann(), id, room: "r".into(), kind, payload, fence: None });
     }
     assert_eq!(story.told(0), vec!["failed p resource_exhausted"; 4]);
     story.ask(Request::Open { session: bob(), id: id_of(bob()), dev_user: None });
@@ -466,7 +468,11 @@ fn a_call_is_answered_whatever_it_asks() {
     let told = story.told(0);
     assert_eq!(
         told[..3],
-        ["opened ann", "called Published { seq: Some(5) }", "called Published { seq: None }"]
+        [
+            "opened ann",
+            r#"called Published { position: Some(Position { epoch: "e", seq: 5 }) }"#,
+            "called Published { position: None }"
+        ]
     );
     assert!(told[3].starts_with("called Online") && told[3].ends_with("count: 9 }"), "{}", told[3]);
     // Its list may be asked for again, a publish without an id may not.

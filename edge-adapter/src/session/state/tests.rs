@@ -1,6 +1,7 @@
 //! A session's rules, with the clock in hand.
 use super::held::HELD_MAX;
 use super::*;
+use crate::wire::event::Payload;
 use bytes::Bytes;
 
 const NOW: Duration = Duration::from_secs(1000);
@@ -30,7 +31,8 @@ fn leave(room: &str) -> Action {
 }
 
 fn typing(room: &str) -> Action {
-    Action::Publish { room: room.into(), kind: Kind::Typing, payload: Bytes::from_static(b"{}") }
+    let payload = Payload::Json(Bytes::from_static(b"{}"));
+    Action::Publish { room: room.into(), kind: Kind::Typing, payload, fence: None }
 }
 
 fn refused(verdict: Verdict) -> Option<Failure> {

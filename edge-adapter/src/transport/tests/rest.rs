@@ -46,7 +46,7 @@ async fn each_route_asks_the_core_and_answers_in_its_words() {
     };
     assert_eq!(*close, Request::Close { session: *session, vanished: false });
     assert_eq!((dev_user.as_deref(), id.as_deref(), &**room), (Some("ann"), Some("m1"), "chat:1"));
-    assert_eq!((*kind, &payload[..]), (Kind::Text, &br#"{"n":1.0}"#[..]));
+    assert_eq!((*kind, &payload.bytes()[..]), (Kind::Text, &br#"{"n":1.0}"#[..]));
 
     let body = r#"{"type":"text","room":"r","data":{}}"#;
     let answer = post(&edge, "/rooms/r/messages", &["Idempotency-Key: k 1"], body).await;

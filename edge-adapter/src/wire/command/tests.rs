@@ -1,5 +1,6 @@
 //! What is taken, and the whole list of what is refused.
 use super::*;
+use bytes::Bytes;
 use proptest::prelude::*;
 
 fn good(text: &str) -> Command {
@@ -20,12 +21,13 @@ fn publishes_take_data_as_it_stands() {
             action: Action::Publish {
                 room: "general".into(),
                 kind: Kind::Text,
-                payload: Bytes::from_static(br#"{"n":1.00}"#)
+                payload: Payload::Json(Bytes::from_static(br#"{"n":1.00}"#)),
+                fence: None
             }
         }
     );
     let kind = |text| match action(text) {
-        Action::Publish { kind, payload, .. } => (kind, String::from_utf8(payload.to_vec()).unwrap()),
+        Action::Publish { kind, payload, .. } => (kind, String::from_utf8(payload.bytes().to_vec()).unwrap()),
         other => panic!("{other:?}"),
     };
     assert_eq!(kind(r#"{"data":{},"room":"r","type":"signal"}"#), (Kind::Signal, "{}".into()));
@@ -245,7 +247,7 @@ proptest! {
             match command.action {
                 Action::Publish { room, payload, .. } => {
                     prop_assert!(name::room(&room).is_ok());
-                    prop_assert!(payload.first() == Some(&b'{'), "no object");
+                    prop_assert!(payload.bytes().first() == Some(&b'{'), "no object");
                 }
                 Action::Presence { room, meta } => {
                     prop_assert!(name::room(&room).is_ok());

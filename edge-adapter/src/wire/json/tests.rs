@@ -23,6 +23,15 @@ fn at(seq: u64) -> Position {
     Position { epoch: "e1".into(), seq }
 }
 
+fn delivered(position: &Position, duplicate: bool) -> Acked<'_> {
+    Acked::Delivered { position: Some(position), duplicate }
+}
+
+fn history(id: Option<&str>, events: &[&Event], seq: u64, more: bool) -> Envelope {
+    let page = Page { position: &at(seq), events, more };
+    envelope(&Frame::History { id, room: "general", page })
+}
+
 #[test]
 fn the_exchange_of_the_contract_to_the_letter() {
     assert_eq!(
@@ -30,7 +39,7 @@ fn the_exchange_of_the_contract_to_the_letter() {
         r#"{"type":"text","id":"msg_123","room":"general","seq":42,"data":{"content":"Hello","author":"user_42"},"timestamp":1711000000.123}"#
     );
     assert_eq!(
-        text(ack("msg_123", Some("general"), Acked::Delivered { seq: Some(42), duplicate: false })),
+        text(ack(Some("msg_123"), Some("general"), delivered(&at(42), false))),
         r#"{"type":"ack","id":"msg_123","room":"general","data":{"status":"delivered","seq":42}}"#
     );
 }
@@ -60,16 +69,16 @@ fn every_reply() {
     };
     let cases = [
         (
-            text(ack("1", Some("r"), Acked::Delivered { seq: Some(9), duplicate: true })),
+            text(ack(Some("1"), Some("r"), delivered(&at(9), true))),
             json!({"type":"ack","id":"1","room":"r","data":{"status":"delivered","seq":9,"duplicate":true}}),
         ),
         (
-            text(ack("1", Some("r"), Acked::Delivered { seq: None, duplicate: false })),
+            text(ack(Some("1"), Some("r"), Acked::Delivered { position: None, duplicate: false })),
             json!({"type":"ack","id":"1","room":"r","data":{"status":"delivered"}}),
         ),
-        (text(ack("1", None, Acked::Ok)), json!({"type":"ack","id":"1","data":{"status":"ok"}})),
+        (text(ack(Some("1"), None, Acked::Ok)), json!({"type":"ack","id":"1","data":{"status":"ok"}})),
         (
-            text(ack("1", Some("r"), Acked::Left)),
+            text(ack(Some("1"), Some("r"), Acked::Left)),
             json!({"type":"ack","id":"1","room":"r","data":{"status":"left"}}),
         ),
         (
@@ -92,8 +101,14 @@ fn every_reply() {
             joined_now(Some(false)),
             json!({"type":"system","id":"j","room":"r","data":{"event":"joined","epoch":"e1","seq":7,"cursor":"AQ","recovered":false,"replayed":3}}),
         ),
-        (text(left("r")), json!({"type":"system","room":"r","data":{"event":"left"}})),
-        (text(draining(5)), json!({"type":"system","data":{"event":"draining","reconnect_after_ms":5}})),
+        (
+            text(envelope(&Frame::Left { room: "r" })),
+            json!({"type":"system","room":"r","data":{"event":"left"}}),
+        ),
+        (
+            text(envelope(&Frame::Draining { reconnect_after_ms: 5 })),
+            json!({"type":"system","data":{"event":"draining","reconnect_after_ms":5}}),
+        ),
         (text(overloaded(6)), json!({"type":"system","data":{"event":"overloaded","reconnect_after_ms":6}})),
     ];
     for (written, meant) in cases {
@@ -112,8 +127,7 @@ impl Joined<'_> {
 fn history_holds_whole_envelopes() {
     let one = message(Payload::Json(Bytes::from_static(b"{}")));
     let two = Event { seq: 43, ..one.clone() };
-    let page: Value =
-        serde_json::from_str(&text(history(Some("h"), "general", &at(50), [&one, &two], true))).unwrap();
+    let page: Value = serde_json::from_str(&text(history(Some("h"), &[&one, &two], 50, true))).unwrap();
     assert_eq!(
         (&page["type"], &page["id"], &page["room"]),
         (&json!("history"), &json!("h"), &json!("general"))
@@ -122,7 +136,7 @@ fn history_holds_whole_envelopes() {
     assert_eq!(page["data"]["more"], json!(true));
     assert_eq!(page["data"]["messages"][0], serde_json::from_str::<Value>(&text(event(&one))).unwrap());
     assert_eq!(page["data"]["messages"][1]["seq"], json!(43));
-    let empty: Value = serde_json::from_str(&text(history(None, "general", &at(0), [], false))).unwrap();
+    let empty: Value = serde_json::from_str(&text(history(None, &[], 0, false))).unwrap();
     assert_eq!(empty["data"], json!({"epoch":"e1","seq":0,"messages":[],"more":false}));
 }
 

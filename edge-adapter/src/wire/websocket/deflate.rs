@@ -7,7 +7,7 @@ use std::cell::RefCell;
 /// What we answer to an offer that we take.
 pub const ACCEPTED: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 
-/// Shorter texts are sent as they are: they would hardly become shorter.
+/// Shorter messages are sent as they are: they would hardly become shorter.
 const WORTH_BYTES: usize = 256;
 /// What a sync flush ends with; left out on the wire.
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
@@ -46,28 +46,29 @@ pub fn accepts(offer: &str) -> bool {
     })
 }
 
-/// A whole text frame, compressed if that is worth it.
-pub fn text_frame(text: &[u8]) -> Vec<u8> {
-    let deflated = if text.len() >= WORTH_BYTES { deflate(text) } else { None };
-    let mut out = Vec::with_capacity(super::HEAD_MAX + deflated.as_ref().map_or(text.len(), Vec::len));
+/// A whole message in one frame, compressed if that is worth it.
+pub fn frame(opcode: Opcode, message: &[u8]) -> Vec<u8> {
+    let deflated = if message.len() >= WORTH_BYTES { deflate(message) } else { None };
+    let mut out = Vec::with_capacity(super::HEAD_MAX + deflated.as_ref().map_or(message.len(), Vec::len));
     match deflated {
         Some(deflated) => {
-            super::write_frame(&mut out, Opcode::Text, &deflated);
+            super::write_frame(&mut out, opcode, &deflated);
             // The extension's bit.
             out[0] |= 0x40;
         }
-        None => super::write_frame(&mut out, Opcode::Text, text),
+        None => super::write_frame(&mut out, opcode, message),
     }
     out
 }
 
 /// None if it does not become shorter.
-fn deflate(text: &[u8]) -> Option<Vec<u8>> {
+fn deflate(message: &[u8]) -> Option<Vec<u8>> {
     COMPRESS.with_borrow_mut(|compress| {
         compress.reset();
-        let mut out = Vec::with_capacity(text.len());
-        let status = compress.compress_vec(text, &mut out, FlushCompress::Sync).ok()?;
-        let whole = status == Status::Ok && compress.total_in() == text.len() as u64 && out.ends_with(&TAIL);
+        let mut out = Vec::with_capacity(message.len());
+        let status = compress.compress_vec(message, &mut out, FlushCompress::Sync).ok()?;
+        let whole =
+            status == Status::Ok && compress.total_in() == message.len() as u64 && out.ends_with(&TAIL);
         if !whole {
             return None;
         }

@@ -1,0 +1,148 @@
+//! What one session is told, in no encoding yet.
+use crate::wire::dialect::Dialect;
+use crate::wire::event::{Event, Failure, Position};
+use crate::wire::presence::{Online, Step};
+use crate::wire::websocket::{self, Opcode, deflate};
+use crate::wire::{json, protobuf};
+use bytes::Bytes;
+
+/// One frame to a session.
+#[derive(Debug, Clone, Copy)]
+pub enum Frame<'a> {
+    /// The first of every session.
+    Welcome {
+        /// The session's id.
+        session: &'a str,
+        /// Its user, as the core decided.
+        user: &'a str,
+        /// How often it is pinged.
+        heartbeat_ms: u64,
+        /// The largest message taken.
+        max_message_bytes: u64,
+    },
+    /// The session is in a room, or goes on in it from another place.
+    Joined {
+        /// That of its `join`, if it asked.
+        id: Option<&'a str>,
+        /// The room.
+        room: &'a str,
+        /// Where, and what follows.
+        joined: Joined<'a>,
+    },
+    /// The session has been put out of a room.
+    Left {
+        /// The room.
+        room: &'a str,
+    },
+    /// A command succeeded.
+    Ack {
+        /// The command's id.
+        id: &'a str,
+        /// The room it was about.
+        room: Option<&'a str>,
+        /// What has been done.
+        acked: Acked<'a>,
+    },
+    /// A command failed; named by what could be read of it.
+    Error {
+        /// The command's id.
+        id: Option<&'a str>,
+        /// The room it was about.
+        room: Option<&'a str>,
+        /// Why.
+        failure: &'a Failure,
+    },
+    /// A page of history.
+    History {
+        /// The command's id.
+        id: Option<&'a str>,
+        /// The room.
+        room: &'a str,
+        /// What is in it.
+        page: Page<'a>,
+    },
+    /// The server goes away.
+    Draining {
+        /// Over how long clients spread their return.
+        reconnect_after_ms: u64,
+    },
+    /// An event of a room.
+    Event(&'a Event),
+    /// All who are online in a room.
+    State {
+        /// The room.
+        room: &'a str,
+        /// They.
+        all: &'a [Online],
+    },
+    /// Something has happened to a user in a room.
+    Step {
+        /// The room.
+        room: &'a str,
+        /// What, to whom.
+        step: &'a Step,
+    },
+    /// How many are online in a room that has too many to name them.
+    Count {
+        /// The room.
+        room: &'a str,
+        /// How many.
+        count: u64,
+    },
+}
+
+/// What `joined` says.
+#[derive(Debug, Clone, Copy)]
+pub struct Joined<'a> {
+    /// The room's position.
+    pub position: &'a Position,
+    /// The cursor of the whole session.
+    pub cursor: &'a str,
+    /// Whether everything since the position that was brought follows; none was brought if absent.
+    pub recovered: Option<bool>,
+    /// How many events are replayed.
+    pub replayed: u64,
+}
+
+/// What an `ack` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acked<'a> {
+    /// A publish.
+    Delivered {
+        /// Where the event stands; ephemeral kinds have no place.
+        position: Option<&'a Position>,
+        /// It had been published before.
+        duplicate: bool,
+    },
+    /// A ping, or a session's meta.
+    Ok,
+    /// A leave.
+    Left,
+}
+
+/// A part of a room's history.
+#[derive(Debug, Clone, Copy)]
+pub struct Page<'a> {
+    /// The room's position.
+    pub position: &'a Position,
+    /// The events, ascending.
+    pub events: &'a [&'a Event],
+    /// There are more in the direction that was asked for.
+    pub more: bool,
+}
+
+impl Frame<'_> {
+    /// Its bytes in a session's dialect; server-sent events may carry a cursor.
+    pub fn encode(&self, dialect: Dialect, cursor: Option<&str>) -> Bytes {
+        match dialect {
+            Dialect::WebSocketJson => json::envelope(self).into_frame(),
+            Dialect::WebSocketJsonDeflate => json::envelope(self).into_deflated_frame(),
+            Dialect::WebSocketProtobuf => websocket::frame(Opcode::Binary, &protobuf::message(self)),
+            Dialect::WebSocketProtobufDeflate => {
+                deflate::frame(Opcode::Binary, &protobuf::message(self)).into()
+            }
+            Dialect::Sse => json::envelope(self).into_event(cursor),
+            Dialect::Lines => json::envelope(self).into_line(),
+        }
+    }
+}
