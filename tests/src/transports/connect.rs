@@ -1,6 +1,7 @@
 //! `RoomService.Connect`: the socket of services.
 use super::{Doors, command::Command, envelope::Incoming, protobuf};
 use crate::grpc::Session;
+use std::error::Error as _;
 use tonic::Code;
 
 /// A stream.
@@ -27,6 +28,7 @@ impl Stream {
             Ok(Some(response)) => Incoming::Envelope(protobuf::envelope(response)),
             Ok(None) => Incoming::End("OK".to_owned()),
             Err(status) if status.code() == Code::Unavailable => Incoming::End("UNAVAILABLE".to_owned()),
+            Err(status) if status.source().is_some() => Incoming::End(format!("broken: {status}")),
             Err(status) => Incoming::End(status.to_string()),
         }
     }

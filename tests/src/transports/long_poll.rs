@@ -13,6 +13,9 @@ use tokio::{sync::mpsc, task::JoinHandle};
 /// How many answers wait to be looked at: more than any test is given.
 const ANSWERS: usize = 10_000;
 
+/// How long a poll waits, in seconds: less than a test does.
+const TIMEOUT: u32 = 10;
+
 /// The answer to a poll.
 struct Answer {
     cursor: String,
@@ -38,7 +41,7 @@ impl LongPoll {
     /// Begins to poll these rooms. A refusal is all of theirs.
     pub async fn join(&mut self, rooms: &[&str], join: &Join) {
         assert!(self.polls.is_none(), "a session's rooms are named when it begins");
-        let target = format!("/poll?{}", requests::query(rooms, &self.user));
+        let target = format!("/poll?{}&timeout={TIMEOUT}", requests::query(rooms, &self.user));
         let from = match &join.since {
             Some(Place::Cursor(cursor)) => format!("{target}&cursor={cursor}"),
             Some(Place::Position { .. }) => panic!("a poll brings a cursor"),
@@ -120,7 +123,7 @@ impl Answer {
 /// By the client's rule: each poll brings the cursor of the last answer that arrived.
 async fn poll_on(doors: Doors, target: String, mut cursor: String, answers: mpsc::Sender<Answer>) {
     loop {
-        let polled = http::ask(doors.http, "GET", &format!("{target}&cursor={cursor}&timeout=10"), &[]).await;
+        let polled = http::ask(doors.http, "GET", &format!("{target}&cursor={cursor}"), &[]).await;
         let answer = match polled {
             Ok(answer) if answer.status == 200 => Answer::read(&answer.body),
             Ok(answer) => Answer::end(format!("{} {}", answer.status, answer.body)),

@@ -112,6 +112,8 @@ pub struct Session {
     cursor: Option<String>,
     /// `welcome` has come.
     welcomed: bool,
+    /// It goes on where another connection left off, perhaps in the same session: then nothing says that the room is joined.
+    resumed: bool,
     shown: Vec<String>,
 }
 
@@ -144,6 +146,7 @@ impl Session {
             cursor: None,
             // The stream was not open before.
             welcomed: transport == Transport::Connect,
+            resumed: false,
             shown: Vec::new(),
         }
     }
@@ -182,6 +185,29 @@ impl Session {
         (session, joined)
     }
 
+    /// Goes on in a room where a connection broke, without awaiting what a stream says of it.
+    pub async fn resume(
+        doors: Doors,
+        transport: Transport,
+        user: &str,
+        room: &str,
+        place: &Place,
+    ) -> Session {
+        let mut session = Self::connect(doors, transport, user).await;
+        session.resumed = true;
+        match &mut session.wire {
+            Wire::EventStream(stream) => stream.join(&[room], &Join::since(place)).await,
+            Wire::LongPoll(polls) => {
+                session.welcomed = true;
+                polls.join(&[room], &Join::since(place)).await;
+            }
+            Wire::WebSocket(_) | Wire::Connect(_) => {
+                session.send(Some("join"), &Command::Join(room, &Join::since(place))).await;
+            }
+        }
+        session
+    }
+
     /// Joins a room, which must go well.
     pub async fn must_join(&mut self, room: &str, join: &Join) -> Joined {
         self.join(room, join).await.unwrap_or_else(|refusal| panic!("{room}: {refusal:?}"))
@@ -198,7 +224,11 @@ impl Session {
         assert!(!options || !self.transport.speaks_by_request(), "a stream's rooms have no options");
         match &mut self.wire {
             Wire::EventStream(stream) => stream.join(rooms, join).await,
-            Wire::LongPoll(polls) => polls.join(rooms, join).await,
+            Wire::LongPoll(polls) => {
+                // Who brings a cursor goes on, and is welcome already.
+                self.welcomed = join.since.is_some();
+                polls.join(rooms, join).await;
+            }
             Wire::WebSocket(_) | Wire::Connect(_) => {
                 for (n, room) in rooms.iter().enumerate() {
                     self.send(Some(&format!("join {n}")), &Command::Join(room, join)).await;
@@ -337,6 +367,11 @@ impl Session {
         }
     }
 
+    /// Whether it has come while an answer was looked for, and was not looked at.
+    pub fn has_come(&self, wanted: impl Fn(&Envelope) -> bool) -> bool {
+        self.inbox.iter().any(|incoming| matches!(incoming, Incoming::Envelope(envelope) if wanted(envelope)))
+    }
+
     /// What comes next, whatever it is.
     pub async fn incoming(&mut self) -> Incoming {
         match self.inbox.pop_front() {
@@ -414,8 +449,14 @@ impl Session {
             let joined = Joined::read(envelope);
             self.positions.insert(room, (joined.epoch, joined.seq - joined.replayed));
             self.cursor = Some(envelope.field("cursor")).filter(|cursor| !cursor.is_empty());
-        } else if let (Some(seq), Some(position)) = (envelope.seq, self.positions.get_mut(&room)) {
-            position.1 = seq;
+            return;
+        }
+        let Some((_, last)) = self.positions.get_mut(&room) else {
+            assert!(self.resumed || envelope.is_answer(), "it comes before joined: {envelope:?}");
+            return;
+        };
+        if let Some(seq) = envelope.seq {
+            *last = seq;
             self.cursor = None;
         }
     }
