@@ -1,20 +1,22 @@
 //! `RoomService.Connect`: the socket of services.
 use super::{Doors, command::Command, envelope::Incoming, protobuf};
-use crate::grpc::Session;
+use crate::{grpc::Session, proxy::Proxy};
 use std::error::Error as _;
 use tonic::Code;
 
-/// A stream.
+/// A stream, on a line of its own: a client that drops it has ended its side in good order, and only a line can break.
 pub struct Stream {
     session: Session,
+    line: Proxy,
 }
 
 impl Stream {
     /// Begins as a user; `welcome` has come.
     pub async fn open(doors: Doors, user: &str) -> Stream {
-        let mut session = Session::connect(doors.grpc, user).await;
+        let line = Proxy::start(doors.grpc).await;
+        let mut session = Session::connect(line.address(), user).await;
         session.presence = true;
-        Stream { session }
+        Stream { session, line }
     }
 
     /// Sends a command. The server may have ended the stream: then that is what comes next.
@@ -36,5 +38,11 @@ impl Stream {
     /// Ends its side, and awaits the server's.
     pub async fn close(self) {
         self.session.finish().await;
+    }
+
+    /// Breaks without a word.
+    pub async fn cut(mut self) {
+        self.line.cut();
+        while let Ok(Some(_)) = self.session.receive().await {}
     }
 }

@@ -14,9 +14,9 @@ pub(super) fn behaviours() -> Vec<Behaviour> {
     vec![Behaviour::new("drain: told, ended, nothing acked is lost", drain)]
 }
 
-/// 34. A listener is told and its session ends; what a publisher got acked until then is in the room. The door that the transport goes
+/// A listener is told and its session ends; what a publisher got acked until then is in the room. The door that the transport goes
 /// through is what drains: for browsers an edge, behind which the room lives on; for services the core, so that there the listener
-/// must have heard it.
+/// must have heard it (scenario 34).
 async fn drain(case: Case) -> Outcome {
     let mut core = Hearth::core(&["--drain-timeout", "5s"]).await;
     let mut edge = Hearth::edge(core.grpc(), &["--drain-timeout", "5s"]).await;
