@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// How many handshakes the kernel holds for us while we are busy: a whole edge's browsers may come back at once.
@@ -52,7 +53,7 @@ pub async fn serve(settings: Serve) -> Result<(), String> {
     text.set(registry);
     greet(Some(&http), Some(&grpc), None)?;
     let (edge_ends, core_ends) = (CancellationToken::new(), CancellationToken::new());
-    let sweeping = tokio::spawn({
+    let clock = tokio::spawn({
         let core = the_core.clone();
         async move { core.run(std::future::pending()).await }
     });
@@ -76,9 +77,7 @@ pub async fn serve(settings: Serve) -> Result<(), String> {
         let core = core_task.await.map_err(|error| error.to_string()).and_then(|outcome| outcome);
         edge.and(core)
     };
-    let outcome = signals.run(&edge_ends, common.drain_timeout, work).await;
-    sweeping.abort();
-    outcome
+    signals.run(&edge_ends, common.drain_timeout, with_clock(clock, work)).await
 }
 
 /// `hearth core`.
@@ -101,14 +100,29 @@ pub async fn core(settings: CoreOnly) -> Result<(), String> {
         Arc::new(move || !ends.is_cancelled())
     };
     let pages = metrics.map(|listener| tokio::spawn(pages::serve(listener, text.reader(), ready)));
-    let sweeping = tokio::spawn({
+    let clock = tokio::spawn({
         let core = the_core.clone();
         async move { core.run(std::future::pending()).await }
     });
-    let work = the_core.serve(grpc, ends.clone().cancelled_owned());
-    let outcome = signals.run(&ends, common.drain_timeout, work).await;
-    sweeping.abort();
+    let work = Box::pin(the_core.serve(grpc, ends.clone().cancelled_owned()));
+    let outcome = signals.run(&ends, common.drain_timeout, with_clock(clock, work)).await;
     pages.inspect(|pages| pages.abort());
+    outcome
+}
+
+/// The core's work for as long as its clock goes: without it nobody would ever leave, and nothing would be forgotten.
+async fn with_clock(
+    mut clock: JoinHandle<()>,
+    work: impl Future<Output = Result<(), String>>,
+) -> Result<(), String> {
+    let outcome = tokio::select! {
+        outcome = work => outcome,
+        ended = &mut clock => match ended {
+            Ok(()) => Err("the core's clock has stopped".into()),
+            Err(error) => Err(format!("the core's clock has stopped: {error}")),
+        },
+    };
+    clock.abort();
     outcome
 }
 

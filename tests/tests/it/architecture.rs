@@ -28,9 +28,10 @@ const CORE: &[Wall] = &[
         may_use: &[],
         never: &["tokio", "tonic", "prost", SCHEMA, "std::net", "std::fs", "axum", "hyper"],
     },
+    Wall { folder: "auth", may_use: &["room"], never: &GRPC },
     Wall { folder: "engine", may_use: &["room"], never: &GRPC },
     Wall { folder: "hub", may_use: &["room", "engine"], never: &GRPC },
-    Wall { folder: "service", may_use: &["room", "engine", "hub"], never: &["axum"] },
+    Wall { folder: "service", may_use: &["room", "auth", "engine", "hub"], never: &["axum"] },
     Wall { folder: "config", may_use: &[], never: &GRPC },
     Wall { folder: "metrics", may_use: &[], never: &GRPC },
 ];

@@ -18,6 +18,7 @@ mod order;
 mod pages;
 mod presence;
 mod presence_faults;
+mod protobuf;
 mod protocol;
 mod recovery;
 mod rest;

@@ -212,6 +212,9 @@ async fn the_subprotocol_is_chosen_from_those_offered() {
     for (offered, status, chosen) in [
         ("hearth.v1.json", 101, Some("hearth.v1.json")),
         ("chat, hearth.v1.json", 101, Some("hearth.v1.json")),
+        ("hearth.v1.proto", 101, Some("hearth.v1.proto")),
+        ("hearth.v1.proto, hearth.v1.json", 101, Some("hearth.v1.proto")),
+        ("bearer.x, hearth.v1.json, hearth.v1.proto", 101, Some("hearth.v1.json")),
         ("chat", 400, None),
     ] {
         let mut stream = TcpStream::connect(hearth.http()).await.unwrap();

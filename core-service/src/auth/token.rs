@@ -1,0 +1,192 @@
+//! From a token to a grant.
+use super::crypto;
+use super::grant::{Acts, Grant, Rule};
+use super::keys::Key;
+use crate::room::id::UserName;
+use hearth_proto::payload;
+use jsonwebtoken::{Header, Validation, decode, decode_header};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::time::Duration;
+use thiserror::Error;
+
+/// The longest token, in bytes: what a browser can put into a header beside all else.
+pub const TOKEN_MAX: usize = 8 * 1024;
+/// By how much clocks may differ.
+const LEEWAY: Duration = Duration::from_secs(5);
+
+/// Why there is no grant. What is said to a stranger helps an honest one and no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum BadToken {
+    /// None was brought.
+    #[error("a token is needed")]
+    Missing,
+    /// It is longer than it may be.
+    #[error("the token is too long")]
+    TooLong,
+    /// It is no JWT at all.
+    #[error("the token cannot be read")]
+    Unreadable,
+    /// No key has that name, or takes that algorithm.
+    #[error("the token is signed with a key that is not known here")]
+    UnknownKey,
+    /// It is not what was signed.
+    #[error("the token's signature is wrong")]
+    Signature,
+    /// Its claims are not those of a token for Hearth.
+    #[error("the token's claims are not as they must be: {0}")]
+    Claims(&'static str),
+    /// Its time is over.
+    #[error("the token has expired")]
+    Expired,
+    /// Its time has not come.
+    #[error("the token is not valid yet")]
+    NotYet,
+    /// It is for somebody else.
+    #[error("the token is for another audience or from another issuer")]
+    Elsewhere,
+}
+
+/// Verifies tokens.
+#[derive(Debug, Clone, Default)]
+pub struct Verifier {
+    keys: Vec<Key>,
+    audience: Option<Box<str>>,
+    issuer: Option<Box<str>>,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    sub: Option<String>,
+    /// Seconds since 1970; a fraction is allowed.
+    exp: Option<f64>,
+    nbf: Option<f64>,
+    aud: Option<Audience>,
+    iss: Option<String>,
+    jti: Option<String>,
+    hearth: Option<HearthClaims>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Several(Vec<String>),
+}
+
+#[derive(Default, Deserialize)]
+struct HearthClaims {
+    rooms: Option<Vec<RoomClaims>>,
+    #[serde(default)]
+    service: bool,
+    meta: Option<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct RoomClaims {
+    #[serde(rename = "match")]
+    pattern: Box<str>,
+    allow: Vec<String>,
+}
+
+impl Verifier {
+    /// A verifier by these keys. Where an audience or an issuer is given, a token must name it.
+    pub fn new(keys: Vec<Key>, audience: Option<Box<str>>, issuer: Option<Box<str>>) -> Verifier {
+        crypto::install();
+        Verifier { keys, audience, issuer }
+    }
+
+    /// What a token grants, at `now` since 1970.
+    pub fn verify(&self, token: &str, now: Duration) -> Result<Grant, BadToken> {
+        if token.is_empty() {
+            return Err(BadToken::Missing);
+        }
+        if token.len() > TOKEN_MAX {
+            return Err(BadToken::TooLong);
+        }
+        let header = decode_header(token).map_err(|_| BadToken::Unreadable)?;
+        let mut keys = self.keys.iter().filter(|key| is_meant(key, &header)).peekable();
+        if keys.peek().is_none() {
+            return Err(BadToken::UnknownKey);
+        }
+        // Without a name on either side several keys may be meant, as while one follows another.
+        let read = keys.map(|key| read(token, key)).find(|read| !matches!(read, Err(BadToken::Signature)));
+        self.grant(read.unwrap_or(Err(BadToken::Signature))?, now)
+    }
+
+    fn grant(&self, claims: Claims, now: Duration) -> Result<Grant, BadToken> {
+        let Claims { sub, exp, nbf, aud, iss, jti, hearth } = claims;
+        let end = since_1970(exp.ok_or(BadToken::Claims("exp is required"))?);
+        if end + LEEWAY <= now {
+            return Err(BadToken::Expired);
+        }
+        if nbf.is_some_and(|begin| since_1970(begin) > now + LEEWAY) {
+            return Err(BadToken::NotYet);
+        }
+        if self.issuer.is_some() && iss.as_deref() != self.issuer.as_deref() {
+            return Err(BadToken::Elsewhere);
+        }
+        let audience = self.audience.as_deref();
+        let is_for_us = |wanted: &str| match &aud {
+            Some(Audience::One(one)) => one == wanted,
+            Some(Audience::Several(several)) => several.iter().any(|one| one == wanted),
+            None => false,
+        };
+        if audience.is_some_and(|wanted| !is_for_us(wanted)) {
+            return Err(BadToken::Elsewhere);
+        }
+        let user = UserName::new(&sub.unwrap_or_default());
+        let HearthClaims { rooms, service, meta } = hearth.unwrap_or_default();
+        let meta = meta.map(|meta| payload::check_meta(meta.get())).transpose();
+        let rule = |RoomClaims { pattern, allow }| Rule {
+            pattern,
+            allow: Acts::named(allow.iter().map(String::as_str)),
+        };
+        Ok(Grant {
+            user: user.map_err(|_| BadToken::Claims("sub must be a user's name"))?,
+            service,
+            rules: rooms.map(|rooms| rooms.into_iter().map(rule).collect()),
+            expires_at: Some(end),
+            token_id: jti.map(Into::into),
+            meta: meta.map_err(|_| BadToken::Claims("hearth.meta must be a JSON object"))?.map(Into::into),
+        })
+    }
+}
+
+/// Whether a token's header names this key, and an algorithm that is the key's.
+fn is_meant(key: &Key, header: &Header) -> bool {
+    let named = match (&key.id, &header.kid) {
+        (Some(id), Some(wanted)) => **id == **wanted,
+        _ => true,
+    };
+    named && key.algorithms.contains(&header.alg)
+}
+
+/// The claims of a token that was signed with this key.
+fn read(token: &str, key: &Key) -> Result<Claims, BadToken> {
+    let Some(first) = key.algorithms.first() else { return Err(BadToken::UnknownKey) };
+    let mut validation = Validation::new(*first);
+    validation.algorithms = key.algorithms.to_vec();
+    // Time, audience and issuer are held against the claims below, by a clock that is given.
+    validation.required_spec_claims.clear();
+    validation.validate_exp = false;
+    validation.validate_aud = false;
+    use jsonwebtoken::errors::ErrorKind;
+    decode(token, &key.key, &validation).map(|read| read.claims).map_err(|error| match error.kind() {
+        ErrorKind::InvalidSignature => BadToken::Signature,
+        ErrorKind::Json(_) | ErrorKind::Utf8(_) => BadToken::Claims("their shape is another"),
+        _ => BadToken::Unreadable,
+    })
+}
+
+/// Seconds that may be anything. What is before 1970 is long over, and what is beyond all time is far away.
+fn since_1970(seconds: f64) -> Duration {
+    const FOREVER: Duration = Duration::from_secs(u64::MAX / 4);
+    if seconds.is_nan() || seconds <= 0.0 {
+        return Duration::ZERO;
+    }
+    Duration::try_from_secs_f64(seconds).unwrap_or(FOREVER).min(FOREVER)
+}
+
+#[cfg(test)]
+mod tests;
