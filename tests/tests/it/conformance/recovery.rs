@@ -18,6 +18,7 @@ pub(super) fn behaviours() -> Vec<Behaviour> {
         Behaviour::new("recovery: expired, missed nothing", |case| expired(case, 10, true)),
         Behaviour::new("recovery: expired, missed one", |case| expired(case, 9, false)),
         Behaviour::new("recovery: all that is kept, beyond a queue", all_that_is_kept),
+        Behaviour::new("recovery: cut amid a replay", cut_amid_a_replay),
         Behaviour::new("recovery: cut again and again", cut_again_and_again),
     ]);
     behaviours
@@ -155,9 +156,11 @@ async fn expired(case: Case, at: u64, recovered: bool) -> Outcome {
     Outcome::Kept
 }
 
-/// All that is kept can be asked for at once, though a session's queue holds less; the room goes on meanwhile.
-async fn all_that_is_kept(case: Case) -> Outcome {
-    const KEPT: u64 = 300;
+/// How many events the server keeps that keeps more than a session's queue holds.
+const KEPT: u64 = 300;
+
+/// Fills a room to the brim behind a client that had joined it; where that was.
+async fn fill(case: &Case) -> (Session, Place) {
     let doors = Doors::of(&case.servers.deep);
     let ben = Session::enter(doors, case.transport, "ben", &case.room).await;
     let (_, place) = ben.cut(&case.room).await;
@@ -168,13 +171,45 @@ async fn all_that_is_kept(case: Case) -> Outcome {
         let ack = ann.publish(&case.room, "text", Some(&n.to_string()), &data).await.unwrap();
         assert_eq!(ack.seq, Some(n));
     }
-    let (mut ben, joined) = Session::come_back(doors, case.transport, "ben", &case.room, &place).await;
-    assert_eq!((joined.seq, joined.recovered, joined.replayed), (KEPT, Some(true), KEPT));
+    (ann, place)
+}
+
+/// Comes back and must have missed so many.
+async fn back(case: &Case, place: &Place, missed: u64) -> Session {
+    let doors = Doors::of(&case.servers.deep);
+    let (ben, joined) = Session::come_back(doors, case.transport, "ben", &case.room, place).await;
+    let came = (joined.seq, joined.recovered, joined.replayed);
+    assert_eq!(came, (KEPT, Some(true), missed), "{place:?}: {joined:?}");
+    ben
+}
+
+/// All that is kept can be asked for at once, though a session's queue holds less; the room goes on behind it.
+async fn all_that_is_kept(case: Case) -> Outcome {
+    let (mut ann, place) = fill(&case).await;
+    let mut ben = back(&case, &place, KEPT).await;
     for n in 1..=KEPT {
         assert_eq!(ben.next().await.seq, Some(n));
     }
     assert_eq!(ann.text(&case.room, "live").await, KEPT + 1);
     assert_eq!(ben.next().await.seq, Some(KEPT + 1));
+    Outcome::Kept
+}
+
+/// A client that was cut while it was being told what it missed has missed the rest, no more and no less.
+async fn cut_amid_a_replay(case: Case) -> Outcome {
+    let (_, place) = fill(&case).await;
+    let mut ben = back(&case, &place, KEPT).await;
+    for n in 1..=30 {
+        assert_eq!(ben.next().await.seq, Some(n));
+    }
+    let (rest, place) = ben.cut(&case.room).await;
+    let last = rest.iter().filter_map(|text| text.seq).max().unwrap_or(30);
+    assert!(last < KEPT, "it was cut too late to mean anything");
+    until_sessions(Doors::of(&case.servers.deep), &case.room, 0).await;
+    let mut ben = back(&case, &place, KEPT - last).await;
+    for n in last + 1..=KEPT {
+        assert_eq!(ben.next().await.seq, Some(n));
+    }
     Outcome::Kept
 }
 
