@@ -53,7 +53,7 @@ const BY_THE_CONTRACT: &[(&str, &[Transport])] = &[
 enum Outcome {
     /// All as it is over the others.
     Kept,
-    /// Otherwise, for this reason; how it is instead has been seen to.
+    /// Otherwise, for this reason. Where there is something that happens instead, it has been seen to happen.
     ByTheContract(&'static str),
 }
 
