@@ -4,10 +4,9 @@
 //! the next poll's cursor shows that it arrived, so a lost one loses nothing. A cursor that this edge does not know, or no longer, makes a
 //! new session that goes on from the cursor's positions.
 use crate::fanout::connection::{Guard, NewSession, Socket};
-use crate::transport::connections::Permit;
 use crate::transport::pipe::{Outlet, Taken, pipe};
 use crate::transport::problem::Problem;
-use crate::transport::{Doors, origin, query, session_id};
+use crate::transport::{Doors, asked, query, session_id};
 use crate::wire::cursor::Cursor;
 use crate::wire::dialect::Dialect;
 use crate::wire::event::Position;
@@ -16,20 +15,18 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
-use hearth_proto::name;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{Method, Request, StatusCode};
+use http::{Request, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout_at};
 
-/// The most rooms of one session.
-const ROOMS_MAX: usize = 32;
 /// How long a poll waits unless it says so, and at most, in seconds.
 const TIMEOUT: (u64, u64) = (25, 60);
 /// How many messages an answer has at most, and when nothing is said.
@@ -119,7 +116,7 @@ struct Told {
 /// What a request asks for.
 struct Asked {
     rooms: Vec<Arc<str>>,
-    dev_user: Option<String>,
+    dev_user: Option<Box<str>>,
     /// Some(None): unreadable.
     cursor: Option<Option<PollCursor>>,
     timeout: Duration,
@@ -128,32 +125,14 @@ struct Asked {
 
 impl Asked {
     fn read(doors: &Doors, request: &Request<Body>) -> Result<Asked, Problem> {
-        let (uri, headers) = (request.uri(), request.headers());
-        if !origin::allowed(&doors.config, uri, headers) {
-            return Err(origin::foreign());
-        }
-        if request.method() != Method::GET {
-            return Err(Problem::method_not_allowed("GET"));
-        }
+        let uri = request.uri();
+        asked::admit(&doors.config, request.method(), uri, request.headers())?;
         let query = uri.query().unwrap_or_default();
-        let path = uri.path().strip_prefix("/poll/").map(query::decode_path);
-        let rooms = query::rooms(path, query, ROOMS_MAX).map_err(Problem::invalid_argument)?;
-        let dev_user = match query::value(query, "user") {
-            None => None,
-            Some(user) => match user.filter(|user| name::user(user).is_ok()) {
-                Some(user) => Some(user),
-                None => return Err(Problem::invalid_argument(name::BadName::User.to_string())),
-            },
-        };
-        let number = |name: &'static str, usual: u64, range: std::ops::RangeInclusive<u64>| match query::value(
-            query, name,
-        ) {
-            None => Ok(usual),
-            Some(text) => {
-                text.and_then(|text| text.parse().ok()).filter(|number| range.contains(number)).ok_or_else(
-                    || Problem::invalid_argument(format!("{name} is {} to {}", range.start(), range.end())),
-                )
-            }
+        let (rooms, dev_user) = (asked::rooms(uri, "/poll/")?, asked::user(query)?);
+        let number = |name: &'static str, usual: u64, range: RangeInclusive<u64>| {
+            let number = asked::number(query, name)?.unwrap_or(usual);
+            let bad = || format!("{name} must be {} to {}", range.start(), range.end());
+            range.contains(&number).then_some(number).ok_or_else(|| Problem::invalid_argument(bad()))
         };
         let timeout = Duration::from_secs(number("timeout", TIMEOUT.0, 0..=TIMEOUT.1)?);
         let limit = number("limit", LIMIT.1 as u64, 1..=LIMIT.0 as u64)? as usize;
@@ -169,8 +148,8 @@ pub async fn poll(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Re
         Ok(asked) => asked,
         Err(problem) => return problem.into_response(),
     };
-    let permit = request.extensions().get::<Arc<Permit>>().cloned();
-    match answer(&doors, asked, permit).await {
+    let guard = asked::guard(request.extensions());
+    match answer(&doors, asked, guard).await {
         Ok(body) => {
             let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
             (headers, body).into_response()
@@ -179,12 +158,12 @@ pub async fn poll(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Re
     }
 }
 
-async fn answer(doors: &Arc<Doors>, asked: Asked, permit: Option<Arc<Permit>>) -> Result<Vec<u8>, Problem> {
+async fn answer(doors: &Arc<Doors>, asked: Asked, guard: Option<Guard>) -> Result<Vec<u8>, Problem> {
     let deadline = Instant::now() + asked.timeout;
     let known = doors.polls.find(&asked);
     let (held, given, fresh) = match known {
         Some((held, given)) => (held, given, false),
-        None => (doors.polls.open(doors, &asked, permit)?, 0, true),
+        None => (doors.polls.open(doors, &asked, guard)?, 0, true),
     };
     let turn = Turn::begin(held.clone());
     let mut inner = tokio::select! {
@@ -395,30 +374,25 @@ impl Polls {
     /// The session that a cursor is of, if it is here and for the same rooms and user, and how much the client has of it.
     fn find(&self, asked: &Asked) -> Option<(Arc<Held>, u64)> {
         let cursor = asked.cursor.as_ref()?.as_ref()?;
-        if asked.dev_user.as_ref().is_some_and(|user| *user != cursor.user) {
+        if asked.dev_user.as_ref().is_some_and(|user| **user != *cursor.user) {
             return None;
         }
         let held = self.lock().get(&*cursor.session).cloned()?;
         (held.rooms == asked.rooms).then_some((held, cursor.given))
     }
 
-    fn open(
-        &self,
-        doors: &Arc<Doors>,
-        asked: &Asked,
-        permit: Option<Arc<Permit>>,
-    ) -> Result<Arc<Held>, Problem> {
+    fn open(&self, doors: &Arc<Doors>, asked: &Asked, guard: Option<Guard>) -> Result<Arc<Held>, Problem> {
         let max = doors.config.max_connections;
         if doors.draining.is_cancelled() || (max > 0 && doors.shards.sessions() >= max) {
             return Err(Problem::unavailable("this edge takes no more sessions now"));
         }
-        let id = session_id()
-            .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "no random bytes"))?;
+        let id = session_id()?;
         let readable = asked.cursor.as_ref().map(|cursor| cursor.as_ref());
         let since =
             readable.map(|cursor| cursor.map_or_else(Cursor::unreadable, |cursor| cursor.rooms.clone()));
         let since = since.map(|cursor| cursor.only(&asked.rooms));
-        let user = asked.dev_user.clone().or_else(|| readable.flatten().map(|cursor| cursor.user.clone()));
+        let user =
+            asked.dev_user.clone().or_else(|| readable.flatten().map(|cursor| cursor.user.as_str().into()));
         let (inlet, outlet) = pipe();
         let joining = asked.rooms.iter().map(|room| (room.clone(), Joining::default())).collect();
         let held = Arc::new(Held {
@@ -436,13 +410,13 @@ impl Polls {
             socket: Socket::Stream(Box::new(inlet)),
             read_ahead: Bytes::new(),
             id,
-            dev_user: user.map(Box::from),
+            dev_user: user,
             dialect: Dialect::Lines,
             head: None,
             rooms: asked.rooms.clone(),
             since,
             refuse: None,
-            guard: permit.and_then(|permit| permit.address.clone()).map(|address| address as Guard),
+            guard,
         });
         Ok(held)
     }

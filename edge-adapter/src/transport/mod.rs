@@ -1,5 +1,6 @@
 //! The doors: everything that comes in by HTTP. What is a room's session leaves HTTP behind at once and goes to a
 //! shard; the rest is small pages.
+pub mod asked;
 pub mod connections;
 pub mod cors;
 pub mod long_poll;
@@ -25,6 +26,7 @@ use crate::fanout::shards::Shards;
 use crate::metrics::EdgeMetrics;
 use crate::transport::long_poll::Polls;
 use crate::transport::problem::Problem;
+use crate::wire::event::{Code, Failure};
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get};
@@ -63,9 +65,9 @@ impl fmt::Debug for Doors {
 }
 
 /// 16 random bytes: a session's id cannot be guessed.
-fn session_id() -> Result<Arc<str>, getrandom::Error> {
+fn session_id() -> Result<Arc<str>, Problem> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)?;
+    getrandom::fill(&mut bytes).map_err(|_| Failure::new(Code::Internal, "no random bytes"))?;
     Ok(URL_SAFE_NO_PAD.encode(bytes).into())
 }
 

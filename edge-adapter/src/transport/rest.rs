@@ -5,7 +5,7 @@ use crate::session::key::SessionKey;
 use crate::session::request::Request as Ask;
 use crate::transport::portions::{self, Portions};
 use crate::transport::problem::Problem;
-use crate::transport::{Doors, cors, query};
+use crate::transport::{Doors, asked, cors, query};
 use crate::wire::command::{self, Action, Command};
 use crate::wire::event::{Code, Failure};
 use crate::wire::json::{self, Acked};
@@ -16,7 +16,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
-use hearth_proto::name;
+use hearth_proto::name::{self, BadName};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, Request, StatusCode};
@@ -73,8 +73,8 @@ async fn publish(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Res
 async fn history(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
     with_body(request, async |parts, _| {
         let caller = Caller::admit(&doors, parts)?;
-        let asked = parts.uri.query().unwrap_or_default();
-        let [after, before, limit] = ["after", "before", "limit"].map(|name| number(asked, name));
+        let query = parts.uri.query().unwrap_or_default();
+        let [after, before, limit] = ["after", "before", "limit"].map(|name| asked::number(query, name));
         let action = command::history(caller.room.clone(), after?, before?, limit?)?;
         let Action::History { room, after, before, limit } = action else { return Err(unexpected()) };
         let turn = portions::turn(&parts.extensions).await;
@@ -157,22 +157,15 @@ impl<'a> Caller<'a> {
             doors.metrics.http_refusal("draining");
             return Err(Problem::not_now(Code::Unavailable, "this edge is going away", DRAINING_RETRY_MS));
         }
-        let dev_user = match query::value(parts.uri.query().unwrap_or_default(), "user") {
-            None => None,
-            Some(user) => Some(
-                user.filter(|user| name::user(user).is_ok())
-                    .ok_or_else(|| Problem::invalid_argument(name::BadName::User.to_string()))?,
-            ),
-        };
+        let dev_user = asked::user(parts.uri.query().unwrap_or_default())?;
         doors.calls.charge(dev_user.as_deref()).map_err(|wait| {
             doors.metrics.http_refusal("rate");
             Failure::new(Code::ResourceExhausted, "too many requests").retry_after_ms(wait)
         })?;
         // `/rooms/{room}/…`, as the router has seen.
         let room = parts.uri.path().split('/').nth(2).and_then(query::decode_path);
-        let room = room.filter(|room| name::room(room).is_ok());
-        let room = room.ok_or_else(|| Problem::invalid_argument(name::BadName::Room.to_string()))?;
-        Ok(Caller { doors, room: room.into(), dev_user: dev_user.map(Box::from) })
+        let room = room.filter(|room| name::room(room).is_ok()).ok_or(BadName::Room)?;
+        Ok(Caller { doors, room: room.into(), dev_user })
     }
 
     async fn ask(&self, request: impl FnOnce(SessionKey) -> Ask) -> Result<Answer, Problem> {
@@ -198,15 +191,6 @@ fn unexpected() -> Problem {
 fn json_response(body: Portions) -> Response {
     let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
     (headers, Body::new(body)).into_response()
-}
-
-/// A whole number in a query.
-fn number(query: &str, name: &'static str) -> Result<Option<u64>, Problem> {
-    let bad = || Problem::invalid_argument(format!("{name} must be a whole number"));
-    let Some(value) = query::value(query, name) else { return Ok(None) };
-    // A sign is none of it.
-    let digits = value.filter(|value| value.bytes().all(|byte| byte.is_ascii_digit()));
-    digits.and_then(|digits| digits.parse().ok()).map(Some).ok_or_else(bad)
 }
 
 /// The key as it stands there, if there is one.
