@@ -6,7 +6,7 @@
 mod backlog;
 mod sessions;
 
-use crate::fanout::connection::Guard;
+use crate::transport::portions::{self, Portions};
 use crate::transport::problem::Problem;
 use crate::transport::{Doors, asked, query};
 use crate::wire::poll_cursor::PollCursor;
@@ -15,9 +15,9 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use backlog::SHOWING;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{Request, StatusCode};
-pub use sessions::Polls;
+use http::{Extensions, Request, StatusCode};
 use sessions::Poll;
+pub use sessions::Polls;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -63,22 +63,21 @@ pub async fn poll(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Re
         Ok(asked) => asked,
         Err(problem) => return problem.into_response(),
     };
-    let guard = asked::guard(request.extensions());
-    match answer(&doors, asked, guard).await {
+    match answer(&doors, asked, request.extensions()).await {
         Ok(body) => {
             let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
-            (headers, body).into_response()
+            (headers, Body::new(body)).into_response()
         }
         Err(problem) => problem.into_response(),
     }
 }
 
-async fn answer(doors: &Arc<Doors>, asked: Asked, guard: Option<Guard>) -> Result<Vec<u8>, Problem> {
+async fn answer(doors: &Arc<Doors>, asked: Asked, extensions: &Extensions) -> Result<Portions, Problem> {
     let deadline = Instant::now() + asked.timeout;
     let known = doors.polls.find(&asked);
     let (held, given, fresh) = match known {
         Some((held, given)) => (held, given, false),
-        None => (doors.polls.open(doors, &asked, guard)?, 0, true),
+        None => (doors.polls.open(doors, &asked, asked::guard(extensions))?, 0, true),
     };
     let poll = Poll::begin(held.clone());
     let mut told = tokio::select! {
@@ -93,7 +92,7 @@ async fn answer(doors: &Arc<Doors>, asked: Asked, guard: Option<Guard>) -> Resul
         drop(told);
         doors.polls.forget(&held.id);
         let asked = Asked { timeout: deadline.saturating_duration_since(Instant::now()), ..asked };
-        return Box::pin(answer(doors, asked, None)).await;
+        return Box::pin(answer(doors, asked, extensions)).await;
     }
     // Without a cursor it answers with what joining shows; with one that is not known here, with what was missed.
     let at_once = fresh && !matches!(asked.cursor, Some(Some(_)));
@@ -132,7 +131,13 @@ async fn answer(doors: &Arc<Doors>, asked: Asked, guard: Option<Guard>) -> Resul
             return Err(Problem::unavailable("this session has ended; come back with the same cursor"));
         }
     }
-    Ok(told.backlog.answer(&held.id, asked.limit))
+    // Only now: a poll that waits for news must not keep others of its connection from being answered.
+    let turn = tokio::select! {
+        biased;
+        () = poll.superseded() => return Err(superseded()),
+        turn = portions::turn(extensions) => turn,
+    };
+    Ok(Portions::new(told.backlog.answer(&held.id, asked.limit), turn))
 }
 
 fn superseded() -> Problem {
