@@ -8,7 +8,7 @@ mod sessions;
 
 use crate::transport::portions::{self, Portions};
 use crate::transport::problem::Problem;
-use crate::transport::{Doors, asked, query};
+use crate::transport::{Doors, api, asked, query};
 use crate::wire::poll_cursor::PollCursor;
 use axum::body::Body;
 use axum::extract::State;
@@ -24,9 +24,9 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
 /// How long a poll waits unless it says so, and at most, in seconds.
-const TIMEOUT: (u64, u64) = (25, 60);
+pub const TIMEOUT: (u64, u64) = (25, 60);
 /// How many messages an answer has at most, and when nothing is said.
-const LIMIT: (usize, usize) = (1000, 100);
+pub const LIMIT: (usize, usize) = (1000, 100);
 
 /// What a request asks for.
 pub struct Asked {
@@ -57,8 +57,34 @@ impl Asked {
     }
 }
 
-/// The handler.
-pub async fn poll(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
+/// Is in a room, a poll at a time.
+///
+/// The answer comes as soon as there is something to say, or with no messages when the time is over. The same cursor has the same messages
+/// again, perhaps more.
+#[utoipa::path(
+    get, path = "/poll/{room}", operation_id = "pollRoom", tag = "streams",
+    params(api::params::RoomInPath, api::params::MoreRooms, api::params::Caller, api::params::Wait),
+    responses(
+        (status = 200, description = "What has happened", body = api::Polled, content_type = "application/json"),
+        api::Superseded,
+        api::Refused,
+    )
+)]
+pub async fn room(doors: State<Arc<Doors>>, request: Request<Body>) -> Response {
+    rooms(doors, request).await
+}
+
+/// Is in several rooms, a poll at a time.
+#[utoipa::path(
+    get, path = "/poll", operation_id = "pollRooms", tag = "streams",
+    params(api::params::Rooms, api::params::Caller, api::params::Wait),
+    responses(
+        (status = 200, description = "What has happened", body = api::Polled, content_type = "application/json"),
+        api::Superseded,
+        api::Refused,
+    )
+)]
+pub async fn rooms(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
     let asked = match Asked::read(&doors, &request) {
         Ok(asked) => asked,
         Err(problem) => return problem.into_response(),

@@ -5,16 +5,13 @@ use crate::session::key::SessionKey;
 use crate::session::request::Request as Ask;
 use crate::transport::portions::{self, Portions};
 use crate::transport::problem::Problem;
-use crate::transport::{Doors, asked, cors, query};
+use crate::transport::{Doors, api, asked, query};
 use crate::wire::command::{self, Action, Command};
 use crate::wire::event::{Code, Failure};
 use crate::wire::json::{self, Acked};
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use bytes::Bytes;
 use hearth_proto::name::{self, BadName};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, EXPECT};
@@ -38,19 +35,21 @@ const ONLINE_MAX: u32 = 1000;
 /// When to come back to an edge that goes away, or to the one that takes its place.
 const DRAINING_RETRY_MS: u64 = 1000;
 
-/// The routes.
-pub fn routes(doors: &Arc<Doors>) -> Router<Arc<Doors>> {
-    let wrong_method = async || Problem::wrong_method();
-    let messages = get(history).post(publish).fallback(wrong_method);
-    let presence = get(online).put(show).fallback(wrong_method);
-    let guard = from_fn_with_state(doors.clone(), cors::guard);
-    Router::new()
-        .route("/rooms/{room}/messages", messages.layer(guard.clone()))
-        .route("/rooms/{room}/presence", presence.layer(guard))
-}
-
-/// `POST /rooms/{room}/messages`.
-async fn publish(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
+/// Publishes a message.
+///
+/// The ack means: the engine holds the event under this seq, or a signal or typing was passed on. Whoever gets no answer, or 503, sends the
+/// same again with the same key.
+#[utoipa::path(
+    post, path = "/rooms/{room}/messages", operation_id = "publish", tag = "rooms",
+    params(api::params::RoomInPath, api::params::Caller, api::params::IdempotencyKey),
+    request_body(content = api::Publish, content_type = "application/json"),
+    responses(
+        (status = 200, description = "It is published", body = api::AckEnvelope, content_type = "application/json"),
+        api::BodyRefused,
+        api::Refused,
+    )
+)]
+pub async fn publish(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
     with_body(request, async |parts, body| {
         let caller = Caller::admit(&doors, parts)?;
         let key = idempotency_key(&parts.headers)?;
@@ -69,8 +68,16 @@ async fn publish(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Res
     .await
 }
 
-/// `GET /rooms/{room}/messages`.
-async fn history(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
+/// Reads a room's history.
+#[utoipa::path(
+    get, path = "/rooms/{room}/messages", operation_id = "readHistory", tag = "rooms",
+    params(api::params::RoomInPath, api::params::Caller, api::params::Range),
+    responses(
+        (status = 200, description = "A page of it", body = api::HistoryPage, content_type = "application/json"),
+        api::Refused,
+    )
+)]
+pub async fn history(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
     with_body(request, async |parts, _| {
         let caller = Caller::admit(&doors, parts)?;
         let query = parts.uri.query().unwrap_or_default();
@@ -90,8 +97,16 @@ async fn history(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Res
     .await
 }
 
-/// `GET /rooms/{room}/presence`.
-async fn online(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
+/// Who is online in a room.
+#[utoipa::path(
+    get, path = "/rooms/{room}/presence", operation_id = "listOnline", tag = "rooms",
+    params(api::params::RoomInPath, api::params::Caller),
+    responses(
+        (status = 200, description = "Those who are", body = api::Present, content_type = "application/json"),
+        api::Refused,
+    )
+)]
+pub async fn online(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
     with_body(request, async |parts, _| {
         let caller = Caller::admit(&doors, parts)?;
         let room = caller.room.clone();
@@ -106,8 +121,20 @@ async fn online(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Resp
     .await
 }
 
-/// `PUT /rooms/{room}/presence`.
-async fn show(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
+/// Sets what a user shows in a room, and keeps it online there.
+///
+/// Without a stream that is in the room it does so for the presence timeout, 30 s unless the server is told otherwise.
+#[utoipa::path(
+    put, path = "/rooms/{room}/presence", operation_id = "setPresence", tag = "rooms",
+    params(api::params::RoomInPath, api::params::Caller),
+    request_body(content = Option<api::Shown>, content_type = "application/json"),
+    responses(
+        (status = 200, description = "It is shown", body = api::AckEnvelope, content_type = "application/json"),
+        api::BodyRefused,
+        api::Refused,
+    )
+)]
+pub async fn show(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
     with_body(request, async |parts, body| {
         let caller = Caller::admit(&doors, parts)?;
         // Who has nothing to say need not say in which language.

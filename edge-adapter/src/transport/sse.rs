@@ -7,7 +7,7 @@ use crate::fanout::connection::{Guard, Head, NewSession, Socket};
 use crate::transport::connections::Permit;
 use crate::transport::pipe::{Outlet, pipe};
 use crate::transport::problem::Problem;
-use crate::transport::{Doors, asked, query, session_id};
+use crate::transport::{Doors, api, asked, query, session_id};
 use crate::wire::cursor::Cursor;
 use crate::wire::dialect::{self, Dialect};
 use axum::body::Body;
@@ -151,8 +151,32 @@ async fn peek(doors: &Doors, stream: &TcpStream) -> io::Result<Option<(Asked, us
     Ok(Asked::read(doors, &Method::GET, &uri, &headers).ok().map(|asked| (asked, length)))
 }
 
-/// The handler, where HTTP keeps the socket.
-pub async fn stream(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
+/// Is in a room, as a stream of events.
+///
+/// `event` is `message` for a `text`, else the envelope's type; `data` is the whole envelope; `id` is the cursor. A full edge and one that goes
+/// away answer 200 as well, with a `system` event that says so, and the end: an `EventSource` never comes back after another status.
+#[utoipa::path(
+    get, path = "/events/{room}", operation_id = "streamRoom", tag = "streams",
+    params(api::params::RoomInPath, api::params::MoreRooms, api::params::Caller, api::params::Since, api::params::LastEventId),
+    responses(
+        (status = 200, description = "What happens, as long as the client wants", body = String, content_type = "text/event-stream"),
+        api::Refused,
+    )
+)]
+pub async fn room(doors: State<Arc<Doors>>, request: Request<Body>) -> Response {
+    rooms(doors, request).await
+}
+
+/// Is in several rooms, as one stream of events.
+#[utoipa::path(
+    get, path = "/events", operation_id = "streamRooms", tag = "streams",
+    params(api::params::Rooms, api::params::Caller, api::params::Since, api::params::LastEventId),
+    responses(
+        (status = 200, description = "What happens, as long as the client wants", body = String, content_type = "text/event-stream"),
+        api::Refused,
+    )
+)]
+pub async fn rooms(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
     let asked = match Asked::read(&doors, request.method(), request.uri(), request.headers()) {
         // What pages of other origins may read is said by the guard in front of this.
         Ok(asked) => Asked { origin: None, ..asked },

@@ -196,6 +196,11 @@ impl Edge {
         Edge { address, server, attached, asked, doors, registry: Arc::new(registry), stop, running }
     }
 
+    /// What is behind the doors.
+    pub fn doors(&self) -> Arc<Doors> {
+        self.doors.clone()
+    }
+
     /// Begins the shutdown.
     pub fn stop(&self) {
         self.stop.cancel();

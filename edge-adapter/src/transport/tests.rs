@@ -1,4 +1,5 @@
 //! The doors over real sockets.
+mod api;
 mod handshake;
 mod limits;
 mod long_poll;
