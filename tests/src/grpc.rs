@@ -144,6 +144,11 @@ impl Session {
         within("room to send", self.commands.send(request)).await.expect("the stream is open");
     }
 
+    /// The same where the server may have ended the stream.
+    pub async fn try_send(&self, request: ConnectRequest) {
+        let _ = within("room to send", self.commands.send(request)).await;
+    }
+
     /// What comes next: a response, the stream's orderly end, or its status.
     pub async fn receive(&mut self) -> Result<Option<ConnectResponse>, Status> {
         if let Some(response) = self.inbox.pop_front() {

@@ -43,6 +43,12 @@ pub async fn send(http: SocketAddr, method: &str, target: &str, headers: &[&str]
     send_on(&mut stream, method, target, headers, body).await
 }
 
+/// The same; the error is that nobody answers.
+pub async fn try_send(http: SocketAddr, method: &str, target: &str, body: &str) -> io::Result<Response> {
+    let mut stream = within("a connection", TcpStream::connect(http)).await?;
+    exchange(&mut stream, with_body(http, method, target, &[], body).as_bytes()).await
+}
+
 /// The same on a connection that is kept.
 pub async fn send_on(
     stream: &mut TcpStream,
@@ -51,12 +57,16 @@ pub async fn send_on(
     headers: &[&str],
     body: &str,
 ) -> Response {
-    let length = format!("Content-Length: {}", body.len());
-    let lines = [headers, &["Content-Type: application/json", &length]].concat();
     let http = stream.peer_addr().expect("it is connected");
-    let request = head(http, method, target, &lines) + body;
+    let request = with_body(http, method, target, headers, body);
     let answer = exchange(stream, request.as_bytes()).await;
     answer.unwrap_or_else(|error| panic!("{method} {target}: {error}"))
+}
+
+fn with_body(http: SocketAddr, method: &str, target: &str, headers: &[&str], body: &str) -> String {
+    let length = format!("Content-Length: {}", body.len());
+    let lines = [headers, &["Content-Type: application/json", &length]].concat();
+    head(http, method, target, &lines) + body
 }
 
 /// A request's head, with its last, empty line.

@@ -1,7 +1,7 @@
 //! What the end-to-end tests are made of: the real binary as a process ([`process`]), a browser's WebSocket
 //! ([`client`]), the same by hand for what no library would send ([`raw`]), a browser's `EventSource` ([`sse`]), plain HTTP
 //! ([`http`]), a service's gRPC ([`grpc`]), a network that breaks on demand ([`proxy`]), an eye for order ([`observer`]), and one for who is there
-//! ([`presence`]).
+//! ([`presence`]). [`transports`] has one face for all of them, for what is to hold whatever carries it.
 //!
 //! A test that waits, waits for an event, and for no longer than [`PATIENCE`]. What goes wrong panics with what was seen:
 //! that is what a test is for, so `unwrap` is welcome here.
@@ -16,6 +16,7 @@ pub mod process;
 pub mod proxy;
 pub mod raw;
 pub mod sse;
+pub mod transports;
 
 use std::{future::Future, time::Duration};
 use tokio::{

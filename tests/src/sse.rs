@@ -20,6 +20,8 @@ pub struct Event {
     pub id: Option<String>,
     /// What it carries.
     pub data: Value,
+    /// The same as it was spelled.
+    pub text: String,
 }
 
 impl Event {
@@ -92,8 +94,9 @@ impl Reader {
         let (name, data, id) =
             (std::mem::take(&mut self.name), std::mem::take(&mut self.data), self.own_id.take());
         let Some(data) = data.strip_suffix('\n') else { return };
+        let text = data.to_owned();
         let data = serde_json::from_str(data).unwrap_or_else(|error| panic!("{data:?}: {error}"));
-        self.events.push_back(Event { name, id, data });
+        self.events.push_back(Event { name, id, data, text });
     }
 
     /// The next event that is whole.

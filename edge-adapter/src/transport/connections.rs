@@ -1,5 +1,6 @@
 //! How many connections there are, and of which addresses. A connection counts from its accept until its socket
 //! ends: while HTTP is spoken by a [`Permit`], then by its session, which takes the address's part of it along.
+use crate::fanout::connection::Guard;
 use crate::fanout::shards::Shards;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -42,7 +43,7 @@ struct Addresses {
 pub struct Permit {
     http: Arc<AtomicUsize>,
     /// The address's part, where addresses are counted.
-    pub address: Option<Arc<AddressPermit>>,
+    address: Option<Arc<AddressPermit>>,
     /// How many more long answers it may be given at the same time.
     pub turns: Arc<Semaphore>,
 }
@@ -94,6 +95,13 @@ impl Addresses {
     /// Counts stay right whatever panics: each change is one step.
     fn counts(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Permit {
+    /// What a session takes along, to be counted for its address when the connection is no more.
+    pub fn guard(&self) -> Option<Guard> {
+        self.address.clone().map(|address| address as Guard)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The doors: everything that comes in by HTTP. What is a room's session leaves HTTP behind at once and goes to a
 //! shard; the rest is small pages.
+pub mod api;
+pub mod asked;
 pub mod connections;
 pub mod cors;
 pub mod long_poll;
@@ -25,9 +27,10 @@ use crate::fanout::shards::Shards;
 use crate::metrics::EdgeMetrics;
 use crate::transport::long_poll::Polls;
 use crate::transport::problem::Problem;
+use crate::wire::event::{Code, Failure};
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{any, get};
+use axum::routing::{MethodRouter, any, get};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD, Engine};
 use std::fmt;
 use std::sync::Arc;
@@ -63,31 +66,42 @@ impl fmt::Debug for Doors {
 }
 
 /// 16 random bytes: a session's id cannot be guessed.
-fn session_id() -> Result<Arc<str>, getrandom::Error> {
+fn session_id() -> Result<Arc<str>, Problem> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)?;
+    getrandom::fill(&mut bytes).map_err(|_| Failure::new(Code::Internal, "no random bytes"))?;
     Ok(URL_SAFE_NO_PAD.encode(bytes).into())
 }
 
 /// All routes.
 pub fn router(doors: Arc<Doors>) -> Router {
+    let router = Router::new().fallback(async || Problem::not_found());
+    let add = |router: Router<_>, (path, door)| router.route(path, door);
+    let router = routes(&doors).into_iter().fold(router, add);
+    router.method_not_allowed_fallback(async || Problem::wrong_method()).with_state(doors)
+}
+
+/// What stands at which path. But for WebSockets, each is described in `api/openapi.rs`.
+fn routes(doors: &Arc<Doors>) -> Vec<(&'static str, MethodRouter<Arc<Doors>>)> {
     let guard = from_fn_with_state(doors.clone(), cors::guard);
-    let (poll, stream) = (any(long_poll::poll).layer(guard.clone()), any(sse::stream).layer(guard));
-    Router::new()
-        .route("/", get(pages::playground))
-        .route("/healthz", get(pages::healthz))
-        .route("/readyz", get(pages::readyz))
-        .route("/metrics", get(pages::metrics))
-        .route("/ws", any(websocket::connect))
+    let wrong_method = async || Problem::wrong_method();
+    // Read also by pages of other origins.
+    let open = |door: MethodRouter<Arc<Doors>>| door.fallback(wrong_method).layer(guard.clone());
+    vec![
+        ("/", get(pages::playground)),
+        ("/healthz", get(pages::healthz)),
+        ("/readyz", get(pages::readyz)),
+        ("/metrics", get(pages::metrics)),
+        ("/openapi.json", open(get(api::openapi))),
+        ("/asyncapi.json", open(get(api::asyncapi))),
+        ("/ws", any(websocket::connect)),
         // Names that cannot be a room's, such as an empty one, come here too, so that a browser can read why.
-        .route("/ws/", any(websocket::connect))
-        .route("/ws/{*room}", any(websocket::connect))
-        .route("/poll", poll.clone())
-        .route("/poll/{*room}", poll)
-        .route("/events", stream.clone())
-        .route("/events/{*room}", stream)
-        .merge(rest::routes(&doors))
-        .fallback(async || Problem::not_found())
-        .method_not_allowed_fallback(async || Problem::wrong_method())
-        .with_state(doors)
+        ("/ws/", any(websocket::connect)),
+        ("/ws/{*room}", any(websocket::connect)),
+        ("/poll", any(long_poll::rooms).layer(guard.clone())),
+        ("/poll/{*room}", any(long_poll::room).layer(guard.clone())),
+        ("/events", any(sse::rooms).layer(guard.clone())),
+        ("/events/{*room}", any(sse::room).layer(guard.clone())),
+        ("/rooms/{room}/messages", open(get(rest::history).post(rest::publish))),
+        ("/rooms/{room}/presence", open(get(rest::online).put(rest::show))),
+    ]
 }

@@ -1,12 +1,13 @@
 //! What is served beside the rooms: the playground, health and metrics.
-use crate::transport::Doors;
 use crate::transport::problem::Problem;
+use crate::transport::{Doors, api};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY, RETRY_AFTER,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
@@ -28,7 +29,12 @@ static PLAYGROUND_HEADERS: LazyLock<[(HeaderName, HeaderValue); 5]> = LazyLock::
     ]
 });
 
-/// `GET /`.
+/// The playground: a page to try rooms with.
+#[utoipa::path(get, path = "/", tag = "pages", responses(
+    (status = 200, description = "The page", body = String, content_type = "text/html"),
+    api::NotFound,
+    api::PageRefused,
+))]
 pub async fn playground(State(doors): State<Arc<Doors>>) -> Response {
     if !doors.config.playground {
         return Problem::not_found().into_response();
@@ -36,23 +42,40 @@ pub async fn playground(State(doors): State<Arc<Doors>>) -> Response {
     (PLAYGROUND_HEADERS.clone(), PLAYGROUND).into_response()
 }
 
-/// `GET /healthz`: the process lives.
+/// Whether the process lives.
+#[utoipa::path(get, path = "/healthz", tag = "pages", responses(
+    (status = 200, description = "It does", body = String, content_type = "text/plain"),
+    api::PageRefused,
+))]
 pub async fn healthz() -> &'static str {
     "ok"
 }
 
-/// `GET /readyz`: whether new clients are welcome here.
+/// Whether new clients are welcome here.
+#[utoipa::path(get, path = "/readyz", tag = "pages", responses(
+    api::PageRefused,
+    (status = 200, description = "They are", body = api::Readiness, content_type = "application/json"),
+    (status = 503, description = "They are not: no core, or about to go away; or the edge is full",
+        headers(("Retry-After" = u64, description = "When to ask again, in seconds")),
+        content((api::Readiness = "application/json"), (api::Refusal = "application/problem+json")),
+    ),
+))]
 pub async fn readyz(State(doors): State<Arc<Doors>>) -> Response {
     let (attached, draining) = ((doors.attached)(), doors.draining.is_cancelled());
     let ready = attached && !draining;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let link = if attached { "attached" } else { "detached" };
     let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
-    (status, headers, json!({ "ready": ready, "link": link, "draining": draining }).to_string())
+    let again = (!ready).then_some([(RETRY_AFTER, "1")]);
+    (status, headers, again, json!({ "ready": ready, "link": link, "draining": draining }).to_string())
         .into_response()
 }
 
-/// `GET /metrics`.
+/// What is counted, for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "pages", responses(
+    (status = 200, description = "All metrics", body = String, content_type = "application/openmetrics-text"),
+    api::PageRefused,
+))]
 pub async fn metrics(State(doors): State<Arc<Doors>>) -> Response {
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, content_type)], (doors.metrics_text)()).into_response()

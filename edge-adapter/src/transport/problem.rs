@@ -1,6 +1,7 @@
 //! Errors over HTTP: RFC 9457 `application/problem+json`, with the same code words as everywhere else.
 use crate::wire::event::{Code, Failure};
 use axum::response::{IntoResponse, Response};
+use hearth_proto::name::BadName;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::json;
@@ -63,6 +64,12 @@ impl Problem {
     pub fn with(mut self, name: HeaderName, value: &'static str) -> Self {
         self.headers.get_or_insert_default().insert(name, HeaderValue::from_static(value));
         self
+    }
+}
+
+impl From<BadName> for Problem {
+    fn from(error: BadName) -> Self {
+        Self::invalid_argument(error.to_string())
     }
 }
 

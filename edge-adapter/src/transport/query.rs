@@ -1,6 +1,4 @@
 //! Reads percent-encoding, once and strictly: what is not UTF-8 is nothing, instead of being read as something else.
-use hearth_proto::name;
-use std::sync::Arc;
 
 /// Decodes a path segment. None if an escape is broken or the bytes are not UTF-8.
 pub fn decode_path(text: &str) -> Option<String> {
@@ -22,19 +20,6 @@ pub fn values<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = Option<
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (decode(key, true)? == name).then(|| decode(value, true))
     })
-}
-
-/// The rooms that a path and a query name, each once.
-pub fn rooms(path: Option<Option<String>>, query: &str, max: usize) -> Result<Vec<Arc<str>>, String> {
-    let mut rooms: Vec<Arc<str>> = Vec::new();
-    for room in path.into_iter().chain(values(query, "room")) {
-        let room =
-            room.filter(|room| name::room(room).is_ok()).ok_or_else(|| name::BadName::Room.to_string())?;
-        if !rooms.iter().any(|known| **known == *room) {
-            rooms.push(room.into());
-        }
-    }
-    if rooms.is_empty() || rooms.len() > max { Err(format!("name 1 to {max} rooms")) } else { Ok(rooms) }
 }
 
 fn decode(text: &str, form: bool) -> Option<String> {

@@ -5,19 +5,16 @@ use crate::session::key::SessionKey;
 use crate::session::request::Request as Ask;
 use crate::transport::portions::{self, Portions};
 use crate::transport::problem::Problem;
-use crate::transport::{Doors, cors, query};
+use crate::transport::{Doors, api, asked, query};
 use crate::wire::command::{self, Action, Command};
 use crate::wire::event::{Code, Failure};
 use crate::wire::frame::{Acked, Page};
 use crate::wire::json;
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use bytes::Bytes;
-use hearth_proto::name;
+use hearth_proto::name::{self, BadName};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, Request, StatusCode};
@@ -39,19 +36,21 @@ const ONLINE_MAX: u32 = 1000;
 /// When to come back to an edge that goes away, or to the one that takes its place.
 const DRAINING_RETRY_MS: u64 = 1000;
 
-/// The routes.
-pub fn routes(doors: &Arc<Doors>) -> Router<Arc<Doors>> {
-    let wrong_method = async || Problem::wrong_method();
-    let messages = get(history).post(publish).fallback(wrong_method);
-    let presence = get(online).put(show).fallback(wrong_method);
-    let guard = from_fn_with_state(doors.clone(), cors::guard);
-    Router::new()
-        .route("/rooms/{room}/messages", messages.layer(guard.clone()))
-        .route("/rooms/{room}/presence", presence.layer(guard))
-}
-
-/// `POST /rooms/{room}/messages`.
-async fn publish(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
+/// Publishes a message.
+///
+/// The ack means: the engine holds the event under this seq, or a signal or typing was passed on. Whoever gets no answer, or 503, sends the
+/// same again with the same key.
+#[utoipa::path(
+    post, path = "/rooms/{room}/messages", operation_id = "publish", tag = "rooms",
+    params(api::params::RoomInPath, api::params::Caller, api::params::IdempotencyKey),
+    request_body(content = api::Publish, content_type = "application/json"),
+    responses(
+        (status = 200, description = "It is published", body = api::AckEnvelope, content_type = "application/json"),
+        api::BodyRefused,
+        api::Refused,
+    )
+)]
+pub async fn publish(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
     with_body(request, async |parts, body| {
         let caller = Caller::admit(&doors, parts)?;
         let key = idempotency_key(&parts.headers)?;
@@ -71,12 +70,20 @@ async fn publish(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Res
     .await
 }
 
-/// `GET /rooms/{room}/messages`.
-async fn history(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
+/// Reads a room's history.
+#[utoipa::path(
+    get, path = "/rooms/{room}/messages", operation_id = "readHistory", tag = "rooms",
+    params(api::params::RoomInPath, api::params::Caller, api::params::Range),
+    responses(
+        (status = 200, description = "A page of it", body = api::HistoryPage, content_type = "application/json"),
+        api::Refused,
+    )
+)]
+pub async fn history(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
     with_body(request, async |parts, _| {
         let caller = Caller::admit(&doors, parts)?;
-        let asked = parts.uri.query().unwrap_or_default();
-        let [after, before, limit] = ["after", "before", "limit"].map(|name| number(asked, name));
+        let query = parts.uri.query().unwrap_or_default();
+        let [after, before, limit] = ["after", "before", "limit"].map(|name| asked::number(query, name));
         let action = command::history(caller.room.clone(), after?, before?, limit?)?;
         let Action::History { room, after, before, limit } = action else { return Err(unexpected()) };
         let turn = portions::turn(&parts.extensions).await;
@@ -93,8 +100,16 @@ async fn history(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Res
     .await
 }
 
-/// `GET /rooms/{room}/presence`.
-async fn online(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
+/// Who is online in a room.
+#[utoipa::path(
+    get, path = "/rooms/{room}/presence", operation_id = "listOnline", tag = "rooms",
+    params(api::params::RoomInPath, api::params::Caller),
+    responses(
+        (status = 200, description = "Those who are", body = api::Present, content_type = "application/json"),
+        api::Refused,
+    )
+)]
+pub async fn online(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
     with_body(request, async |parts, _| {
         let caller = Caller::admit(&doors, parts)?;
         let room = caller.room.clone();
@@ -109,8 +124,20 @@ async fn online(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Resp
     .await
 }
 
-/// `PUT /rooms/{room}/presence`.
-async fn show(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
+/// Sets what a user shows in a room, and keeps it online there.
+///
+/// Without a stream that is in the room it does so for the presence timeout, 30 s unless the server is told otherwise.
+#[utoipa::path(
+    put, path = "/rooms/{room}/presence", operation_id = "setPresence", tag = "rooms",
+    params(api::params::RoomInPath, api::params::Caller),
+    request_body(content = Option<api::Shown>, content_type = "application/json"),
+    responses(
+        (status = 200, description = "It is shown", body = api::AckEnvelope, content_type = "application/json"),
+        api::BodyRefused,
+        api::Refused,
+    )
+)]
+pub async fn show(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
     with_body(request, async |parts, body| {
         let caller = Caller::admit(&doors, parts)?;
         // Who has nothing to say need not say in which language.
@@ -160,22 +187,15 @@ impl<'a> Caller<'a> {
             doors.metrics.http_refusal("draining");
             return Err(Problem::not_now(Code::Unavailable, "this edge is going away", DRAINING_RETRY_MS));
         }
-        let dev_user = match query::value(parts.uri.query().unwrap_or_default(), "user") {
-            None => None,
-            Some(user) => Some(
-                user.filter(|user| name::user(user).is_ok())
-                    .ok_or_else(|| Problem::invalid_argument(name::BadName::User.to_string()))?,
-            ),
-        };
+        let dev_user = asked::user(parts.uri.query().unwrap_or_default())?;
         doors.calls.charge(dev_user.as_deref()).map_err(|wait| {
             doors.metrics.http_refusal("rate");
             Failure::new(Code::ResourceExhausted, "too many requests").retry_after_ms(wait)
         })?;
         // `/rooms/{room}/…`, as the router has seen.
         let room = parts.uri.path().split('/').nth(2).and_then(query::decode_path);
-        let room = room.filter(|room| name::room(room).is_ok());
-        let room = room.ok_or_else(|| Problem::invalid_argument(name::BadName::Room.to_string()))?;
-        Ok(Caller { doors, room: room.into(), dev_user: dev_user.map(Box::from) })
+        let room = room.filter(|room| name::room(room).is_ok()).ok_or(BadName::Room)?;
+        Ok(Caller { doors, room: room.into(), dev_user })
     }
 
     async fn ask(&self, request: impl FnOnce(SessionKey) -> Ask) -> Result<Answer, Problem> {
@@ -201,15 +221,6 @@ fn unexpected() -> Problem {
 fn json_response(body: Portions) -> Response {
     let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
     (headers, Body::new(body)).into_response()
-}
-
-/// A whole number in a query.
-fn number(query: &str, name: &'static str) -> Result<Option<u64>, Problem> {
-    let bad = || Problem::invalid_argument(format!("{name} must be a whole number"));
-    let Some(value) = query::value(query, name) else { return Ok(None) };
-    // A sign is none of it.
-    let digits = value.filter(|value| value.bytes().all(|byte| byte.is_ascii_digit()));
-    digits.and_then(|digits| digits.parse().ok()).map(Some).ok_or_else(bad)
 }
 
 /// The key as it stands there, if there is one.

@@ -7,14 +7,13 @@ use crate::fanout::connection::{Guard, Head, NewSession, Socket};
 use crate::transport::connections::Permit;
 use crate::transport::pipe::{Outlet, pipe};
 use crate::transport::problem::Problem;
-use crate::transport::{Doors, origin, query, session_id};
+use crate::transport::{Doors, api, asked, query, session_id};
 use crate::wire::cursor::Cursor;
 use crate::wire::dialect::{self, Dialect};
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
-use hearth_proto::name;
 use http::header::ORIGIN;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use std::convert::Infallible;
@@ -25,8 +24,6 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// The most rooms of one stream.
-pub const ROOMS_MAX: usize = 32;
 /// When a client comes back by itself after a cut, in milliseconds: each at a time of its own.
 const RETRY_MS: std::ops::Range<u64> = 1000..4000;
 /// The most bytes of a head that is looked at before HTTP has a connection; a longer one is HTTP's.
@@ -49,28 +46,13 @@ struct Asked {
 
 impl Asked {
     fn read(doors: &Doors, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Asked, Problem> {
-        if !origin::allowed(&doors.config, uri, headers) {
-            return Err(origin::foreign());
-        }
-        if method != Method::GET {
-            return Err(Problem::method_not_allowed("GET"));
-        }
+        asked::admit(&doors.config, method, uri, headers)?;
         let query = uri.query().unwrap_or_default();
-        let path = uri.path().strip_prefix("/events/").map(query::decode_path);
-        let rooms = query::rooms(path, query, ROOMS_MAX).map_err(Problem::invalid_argument)?;
-        let dev_user = match query::value(query, "user") {
-            None => None,
-            Some(user) => match user.filter(|user| name::user(user).is_ok()) {
-                Some(user) => Some(user.into()),
-                None => return Err(Problem::invalid_argument(name::BadName::User.to_string())),
-            },
-        };
+        let (rooms, dev_user) = (asked::rooms(uri, "/events/")?, asked::user(query)?);
         // The header is what an EventSource knows, the query what the page knew when it made it.
         let last = headers.get("last-event-id").map(|id| id.to_str().ok().map(str::to_owned));
         let since = last.filter(|id| id.as_deref() != Some("")).or_else(|| query::value(query, "since"));
-        let since =
-            since.map(|token| token.as_deref().and_then(Cursor::decode).unwrap_or_else(Cursor::unreadable));
-        let since = since.map(|cursor| cursor.only(&rooms));
+        let since = since.map(|token| asked::cursor(token.as_deref()).only(&rooms));
         Ok(Asked { rooms, dev_user, since, origin: headers.get(ORIGIN).cloned() })
     }
 
@@ -135,8 +117,7 @@ pub async fn first_request(doors: &Arc<Doors>, stream: TcpStream, permit: &Arc<P
                 return None;
             }
             let Ok(id) = session_id() else { return None };
-            let guard = permit.address.clone().map(|address| address as Guard);
-            doors.shards.adopt(asked.session(Socket::Tcp(stream), id, guard));
+            doors.shards.adopt(asked.session(Socket::Tcp(stream), id, permit.guard()));
             None
         }
         Ok(None) => Some(stream),
@@ -170,20 +151,43 @@ async fn peek(doors: &Doors, stream: &TcpStream) -> io::Result<Option<(Asked, us
     Ok(Asked::read(doors, &Method::GET, &uri, &headers).ok().map(|asked| (asked, length)))
 }
 
-/// The handler, where HTTP keeps the socket.
-pub async fn stream(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
+/// Is in a room, as a stream of events.
+///
+/// `event` is `message` for a `text`, else the envelope's type; `data` is the whole envelope; `id` is the cursor. A full edge and one that goes
+/// away answer 200 as well, with a `system` event that says so, and the end: an `EventSource` never comes back after another status.
+#[utoipa::path(
+    get, path = "/events/{room}", operation_id = "streamRoom", tag = "streams",
+    params(api::params::RoomInPath, api::params::MoreRooms, api::params::Caller, api::params::Since, api::params::LastEventId),
+    responses(
+        (status = 200, description = "What happens, as long as the client wants", body = String, content_type = "text/event-stream"),
+        api::Refused,
+    )
+)]
+pub async fn room(doors: State<Arc<Doors>>, request: Request<Body>) -> Response {
+    rooms(doors, request).await
+}
+
+/// Is in several rooms, as one stream of events.
+#[utoipa::path(
+    get, path = "/events", operation_id = "streamRooms", tag = "streams",
+    params(api::params::Rooms, api::params::Caller, api::params::Since, api::params::LastEventId),
+    responses(
+        (status = 200, description = "What happens, as long as the client wants", body = String, content_type = "text/event-stream"),
+        api::Refused,
+    )
+)]
+pub async fn rooms(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
     let asked = match Asked::read(&doors, request.method(), request.uri(), request.headers()) {
         // What pages of other origins may read is said by the guard in front of this.
         Ok(asked) => Asked { origin: None, ..asked },
         Err(problem) => return problem.into_response(),
     };
-    let Ok(id) = session_id() else {
-        return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "no random bytes")
-            .into_response();
+    let id = match session_id() {
+        Ok(id) => id,
+        Err(problem) => return problem.into_response(),
     };
     let (inlet, outlet) = pipe();
-    let permit = request.extensions().get::<Arc<Permit>>().cloned();
-    let guard = permit.and_then(|permit| permit.address.clone()).map(|address| address as Guard);
+    let guard = asked::guard(request.extensions());
     doors.shards.adopt(asked.session(Socket::Stream(Box::new(inlet)), id, guard));
     match answer(outlet).await {
         Ok(response) => response,

@@ -5,7 +5,7 @@ use crate::fanout::post::{CallAnswer, Post, Posts};
 use crate::fanout::shards::Shards;
 use crate::fanout::shared::SharedEvent;
 use crate::metrics::EdgeMetrics;
-use crate::session::key::SessionKey;
+use crate::session::key::{RoomId, SessionKey};
 use crate::session::request::{Busy, Request, Upstream};
 use crate::transport::server::Server;
 use crate::transport::{Doors, router};
@@ -47,7 +47,8 @@ pub fn config() -> Config {
     }
 }
 
-/// Opens every session under the name that it gives itself, and answers what is asked, in the room `fails.CODE` with that failure.
+/// Opens every session under the name that it gives itself, and answers what is asked, in the room `fails.CODE` with that failure. Joins are
+/// answered in the room `large` alone, where there is one event to replay.
 struct OpenCore {
     shards: Shards,
     asked: Arc<Mutex<Vec<Request>>>,
@@ -68,6 +69,24 @@ fn reply(request: &Request) -> Option<(SessionKey, Post)> {
         Request::Open { session, dev_user, .. } => {
             let user = dev_user.as_deref().unwrap_or("guest").into();
             return Some((*session, Post::Opened { session: *session, user }));
+        }
+        Request::Join { session, id, room: name, echo, presence, .. } if &**name == "large" => {
+            let position = Position { epoch: "e".into(), seq: 7 };
+            let joined = Post::Joined {
+                session: *session,
+                asked: true,
+                id: id.clone(),
+                room: RoomId(0),
+                name: name.clone(),
+                echo: *echo,
+                presence: *presence,
+                position,
+                recovered: None,
+                replayed: 1,
+                page: vec![event(name)],
+                live: true,
+            };
+            (*session, joined)
         }
         Request::Publish { session, id, room, kind, .. } => {
             let (session, name) = (*session, room.clone());
@@ -176,6 +195,11 @@ impl Edge {
             async move { server.run(listener, stop.cancelled_owned()).await.unwrap() }
         });
         Edge { address, server, attached, asked, doors, registry: Arc::new(registry), stop, running }
+    }
+
+    /// What is behind the doors.
+    pub fn doors(&self) -> Arc<Doors> {
+        self.doors.clone()
     }
 
     /// Begins the shutdown.

@@ -2,10 +2,10 @@
 //!
 //! The origin is checked before all else, and a foreign one is refused over HTTP. What the client can only have got
 //! wrong in the URL is refused after the handshake, since a browser hides the answer to a failed one from its page.
-use crate::fanout::connection::{Guard, NewSession, Socket};
+use crate::fanout::connection::{NewSession, Socket};
 use crate::transport::connections::Permit;
 use crate::transport::problem::Problem;
-use crate::transport::{Doors, origin, query, session_id};
+use crate::transport::{Doors, asked, origin, query, session_id};
 use crate::wire::close::CloseReason;
 use crate::wire::cursor::Cursor;
 use crate::wire::dialect::Dialect;
@@ -54,12 +54,12 @@ pub async fn connect(State(doors): State<Arc<Doors>>, mut request: Request<Body>
             return refusal.problem.into_response();
         }
     };
-    let Ok(id) = session_id() else {
-        return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "no random bytes")
-            .into_response();
+    let id = match session_id() {
+        Ok(id) => id,
+        Err(problem) => return problem.into_response(),
     };
     let asked = Asked::read(request.uri());
-    let permit = request.extensions().get::<Arc<Permit>>().cloned();
+    let permit = asked::permit(request.extensions());
     let upgrade = hyper::upgrade::on(&mut request);
     let dialect = handshake.dialect();
     doors.tasks.spawn(hand_over(doors.clone(), upgrade, id, (asked, dialect), permit));
@@ -222,14 +222,13 @@ impl Asked {
         let query = uri.query().unwrap_or_default();
         let room = uri.path().strip_prefix("/ws/").map(query::decode_path);
         let room = room.map(|room| room.filter(|room| name::room(room).is_ok()));
-        let user = query::value(query, "user").map(|user| user.filter(|user| name::user(user).is_ok()));
+        let user = asked::user(query);
         let since = query::value(query, "since");
-        let bad = matches!(room, Some(None)) || matches!(user, Some(None));
+        let bad = matches!(room, Some(None)) || user.is_err();
         Asked {
             room: room.flatten().map(Arc::from),
-            dev_user: user.flatten().map(Box::from),
-            since: since
-                .map(|token| token.as_deref().and_then(Cursor::decode).unwrap_or_else(Cursor::unreadable)),
+            dev_user: user.unwrap_or_default(),
+            since: since.map(|token| asked::cursor(token.as_deref())),
             refuse: bad.then_some(CloseReason::InvalidArgument),
         }
     }
@@ -250,7 +249,7 @@ async fn hand_over(
     };
     let (socket, read_ahead) = bare(upgraded);
     let Asked { room, dev_user, since, refuse } = asked;
-    let guard = permit.as_ref().and_then(|permit| permit.address.clone()).map(|address| address as Guard);
+    let guard = permit.as_ref().and_then(|permit| permit.guard());
     let (head, rooms) = (None, room.into_iter().collect());
     doors.shards.adopt(NewSession {
         socket,

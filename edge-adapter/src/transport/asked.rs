@@ -1,0 +1,98 @@
+//! What all doors read from a request, by the same rules whichever door it comes to.
+use crate::config::Config;
+use crate::fanout::connection::Guard;
+use crate::transport::connections::Permit;
+use crate::transport::problem::Problem;
+use crate::transport::{origin, query};
+use crate::wire::cursor::Cursor;
+use hearth_proto::name::{self, BadName};
+use http::{Extensions, HeaderMap, Method, Uri};
+use std::sync::Arc;
+
+/// The most rooms of one session that is named by a URL: a cursor of so many fits a header.
+pub const ROOMS_MAX: usize = 32;
+
+/// Refuses pages that may not connect, and everything but `GET`.
+pub fn admit(config: &Config, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+    if !origin::allowed(config, uri, headers) {
+        return Err(origin::foreign());
+    }
+    if method != Method::GET {
+        return Err(Problem::method_not_allowed("GET"));
+    }
+    Ok(())
+}
+
+/// The rooms that a path behind `door` and a query name, each once.
+pub fn rooms(uri: &Uri, door: &str) -> Result<Vec<Arc<str>>, Problem> {
+    let path = uri.path().strip_prefix(door).map(query::decode_path);
+    let mut rooms: Vec<Arc<str>> = Vec::new();
+    for room in path.into_iter().chain(query::values(uri.query().unwrap_or_default(), "room")) {
+        let room = room.filter(|room| name::room(room).is_ok()).ok_or(BadName::Room)?;
+        if !rooms.iter().any(|known| **known == *room) {
+            rooms.push(room.into());
+        }
+    }
+    match rooms.len() {
+        1..=ROOMS_MAX => Ok(rooms),
+        _ => Err(Problem::invalid_argument(format!("name 1 to {ROOMS_MAX} rooms"))),
+    }
+}
+
+/// In dev mode, the name that a caller gives itself.
+pub fn user(query: &str) -> Result<Option<Box<str>>, BadName> {
+    let Some(user) = query::value(query, "user") else { return Ok(None) };
+    user.filter(|user| name::user(user).is_ok()).map(|user| Some(user.into())).ok_or(BadName::User)
+}
+
+/// A cursor; one that cannot be read is no error, its bearer is told to begin anew.
+pub fn cursor(token: Option<&str>) -> Cursor {
+    token.and_then(Cursor::decode).unwrap_or_else(Cursor::unreadable)
+}
+
+/// A whole number in a query; a sign is none of it.
+pub fn number(query: &str, name: &'static str) -> Result<Option<u64>, Problem> {
+    let Some(value) = query::value(query, name) else { return Ok(None) };
+    let digits = value.filter(|value| value.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = digits.and_then(|digits| digits.parse().ok());
+    number.map(Some).ok_or_else(|| Problem::invalid_argument(format!("{name} must be a whole number")))
+}
+
+/// The connection that a request came by.
+pub fn permit(extensions: &Extensions) -> Option<Arc<Permit>> {
+    extensions.get::<Arc<Permit>>().cloned()
+}
+
+/// What a session takes along of its connection.
+pub fn guard(extensions: &Extensions) -> Option<Guard> {
+    extensions.get::<Arc<Permit>>()?.guard()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rooms_come_from_path_and_query_each_once() {
+        let rooms = |uri: &str| rooms(&uri.parse().unwrap(), "/poll/").ok().map(|rooms| rooms.join(" "));
+        assert_eq!(rooms("/poll/a?room=b&room=a&room=c%3A1").as_deref(), Some("a b c:1"));
+        assert_eq!(rooms("/poll?room=a").as_deref(), Some("a"));
+        let many = |count: usize| (0..count).map(|n| format!("&room=r{n}")).collect::<String>();
+        assert!(rooms(&format!("/poll?{}", many(ROOMS_MAX))).is_some());
+        for bad in ["/poll", "/poll/", "/poll/a%20b", "/poll/a?room=", "/poll/a?room=%ff"] {
+            assert_eq!(rooms(bad), None, "{bad}");
+        }
+        assert_eq!(rooms(&format!("/poll/a?{}", many(ROOMS_MAX))), None);
+    }
+
+    #[test]
+    fn numbers_are_digits() {
+        assert_eq!(number("a=1&limit=07", "limit").unwrap(), Some(7));
+        assert_eq!(number("a=1", "limit").unwrap(), None);
+        for bad in
+            ["limit=", "limit=-1", "limit=%2B1", "limit=1.0", "limit=18446744073709551616", "limit=%ff"]
+        {
+            assert!(number(bad, "limit").is_err(), "{bad}");
+        }
+    }
+}
