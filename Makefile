@@ -43,13 +43,13 @@ browser: ## The playground, in a real Chromium
 	cargo build --locked -p hearth
 	cd tests/browser && HEARTH_BIN="$(CURDIR)/target/debug/hearth" npm test
 
-clients: ## Clients that others made, Python's websockets and httpx and Node's ws, on a real server
+clients: ## Clients that others made (Python's websockets and httpx, Node's ws) and the examples of docs/protocol.md, on a real server
 	cargo build --locked -p hearth
 	cd tests/clients && HEARTH_BIN="$(CURDIR)/target/debug/hearth" npm test
 	PYTHONPATH="$(TOOLS)/clients" HEARTH_BIN="$(CURDIR)/target/debug/hearth" PYTHONDONTWRITEBYTECODE=1 \
 		python3 -m unittest discover -s tests/clients
 
-autobahn: tools ## All cases of the Autobahn test suite, where a Python 2.7 is; takes minutes
+autobahn: tools ## All cases of the Autobahn test suite, where a Python 2.7 is; takes ten minutes
 	cargo build --release --locked -p hearth-edge --example echo
 	tests/autobahn/run.py "$(TOOLS)" target/release/examples/echo
 

@@ -4,7 +4,7 @@
     run.py TOOLS ECHO [--some]
 
 TOOLS is the folder where tests/install-tools.sh has put Autobahn, ECHO the program made of
-edge-adapter/examples/echo.rs. Without --some all cases run, which takes minutes; with it those that are quick, and of the
+edge-adapter/examples/echo.rs. Without --some all cases run, which takes ten minutes; with it those that are quick, and of the
 long families a few. Fails on every case that is not judged OK, NON-STRICT or INFORMATIONAL, but for those that
 DECLINED explains, and where cases did not run at all.
 """
@@ -29,7 +29,7 @@ SOME = [
 # How many there are in autobahntestsuite 25.10.1: a suite that runs nothing must not pass.
 ALL_CASES = 517
 FINE = {"OK", "NON-STRICT", "INFORMATIONAL"}
-# Seconds for one run of Autobahn; all cases take five minutes on a machine that has nothing else to do.
+# Seconds for one run of Autobahn; all cases take ten minutes.
 PATIENCE = 1800
 
 
