@@ -3,26 +3,18 @@
 //! Each client's view is made of nothing but its own frames, and each is held against who is really there.
 use crate::{
     Failure,
+    door::{CONNECTING, Door},
     frames::{self, opcode},
     socket::Socket,
     view::{self, Told, USER, View},
 };
-use mio::{Events, Poll, Token};
 use std::{
-    io::ErrorKind,
     net::SocketAddr,
     ops::Sub,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
-/// How many are connecting at once, as in the crowd.
-const CONNECTING: usize = 256;
-/// One read's worth; one buffer for all connections.
-const READ_BYTES: usize = 256 * 1024;
 /// How long views may take to be right: far beyond any coalescing, well within the time of the whole.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How many of those who came first have all their frames read as JSON, too: where rooms are counted, only they see steps.
@@ -77,11 +69,9 @@ impl Sub for Traffic {
 
 /// All clients of one server.
 pub struct Audience {
-    poll: Poll,
-    events: Events,
-    buffer: Vec<u8>,
-    address: SocketAddr,
-    limits: Limits,
+    door: Door,
+    /// It has taken too long.
+    deadline: Instant,
     clients: Vec<Client>,
     tally: Tally,
 }
@@ -132,11 +122,8 @@ impl Audience {
     /// Nobody yet.
     pub fn new(address: SocketAddr, max: usize, limits: &Limits) -> Result<Audience, Failure> {
         Ok(Audience {
-            poll: Poll::new()?,
-            events: Events::with_capacity(1024),
-            buffer: vec![0; READ_BYTES],
-            address,
-            limits: limits.clone(),
+            door: Door::new(address, &limits.stop)?,
+            deadline: limits.deadline,
             clients: Vec::new(),
             tally: Tally {
                 rooms: Vec::new(),
@@ -192,7 +179,7 @@ impl Audience {
     fn connect(&mut self, room: usize, sampled: bool) -> Result<(), Failure> {
         let user = self.clients.len();
         let target = format!("/ws/{}?user={USER}{user}", self.tally.rooms[room].name);
-        let socket = Socket::connect(self.poll.registry(), Token(user), self.address, target)?;
+        let socket = self.door.connect(user, &target, "")?;
         let seat = Seat {
             room,
             sampled,
@@ -294,38 +281,25 @@ impl Audience {
 
     /// Takes what has come, waiting for it as long as told.
     pub fn pump(&mut self, wait: Duration) -> Result<(), Failure> {
-        if self.limits.stop.load(Ordering::Relaxed) {
-            return Err("interrupted".into());
-        }
-        if Instant::now() > self.limits.deadline {
+        if Instant::now() > self.deadline {
             return Err("it took too long as a whole".into());
         }
-        match self.poll.poll(&mut self.events, Some(wait)) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
-            outcome => outcome?,
-        }
-        for event in &self.events {
-            let user = event.token().0;
-            let Client { socket: Some(socket), seat } = &mut self.clients[user] else { continue };
-            let tally = &mut self.tally;
-            let written = if event.is_writable() { socket.writable(self.address) } else { Ok(()) };
-            let alive = written.and_then(|()| {
-                if !event.is_readable() {
-                    return Ok(true);
-                }
-                socket.readable(&mut self.buffer, |opcode, payload| tally.frame(seat, opcode, payload))
-            });
-            if let Some(error) = self.tally.error.take() {
+        let (clients, tally) = (&mut self.clients, &mut self.tally);
+        self.door.turn(Some(wait), |user, ready| {
+            let Client { socket: place, seat } = &mut clients[user];
+            let Some(socket) = place else { return Ok(()) };
+            let alive = ready.serve(socket, |opcode, payload| tally.frame(seat, opcode, payload));
+            if let Some(error) = tally.error.take() {
                 return Err(format!("{USER}{user}: {error}").into());
             }
             match alive {
                 Ok(true) => {}
-                Ok(false) | Err(_) if seat.leaving => self.clients[user].socket = None,
+                Ok(false) | Err(_) if seat.leaving => *place = None,
                 Ok(false) => return Err(format!("{USER}{user}: the server ended its connection").into()),
                 Err(error) => return Err(error),
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 

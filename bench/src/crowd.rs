@@ -4,35 +4,23 @@
 //! It checks every delivery all the same: each connection must see every message of its room once, in order.
 use crate::{
     Failure,
+    door::{CONNECTING, Door},
     frames::{self, opcode},
     socket::Socket,
 };
-use mio::{Events, Poll, Token};
 use std::{
     collections::VecDeque,
-    io::ErrorKind,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
-/// How many connections are being made at once: below any server's backlog, so that none waits for a lost SYN.
-const CONNECTING: usize = 256;
-/// One read's worth; one buffer for all connections.
-const READ_BYTES: usize = 256 * 1024;
 /// How long anything may take that should take no time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// All connections to one server.
 pub struct Crowd {
-    poll: Poll,
-    events: Events,
-    buffer: Vec<u8>,
-    address: SocketAddr,
-    stop: Arc<AtomicBool>,
+    door: Door,
     /// The publisher is the first.
     connections: Vec<Connection>,
     tally: Tally,
@@ -80,16 +68,9 @@ struct Room {
 impl Crowd {
     /// A crowd of nobody, and a publisher.
     pub fn new(address: SocketAddr, stop: &Arc<AtomicBool>) -> Result<Crowd, Failure> {
-        let mut crowd = Crowd {
-            poll: Poll::new()?,
-            events: Events::with_capacity(1024),
-            buffer: vec![0; READ_BYTES],
-            address,
-            stop: stop.clone(),
-            connections: Vec::new(),
-            tally: Tally::default(),
-        };
-        crowd.connect("/ws?user=load".to_owned(), None)?;
+        let door = Door::new(address, stop)?;
+        let mut crowd = Crowd { door, connections: Vec::new(), tally: Tally::default() };
+        crowd.connect("/ws?user=load", None)?;
         crowd.until(|tally| tally.ready == 1)?;
         Ok(crowd)
     }
@@ -107,7 +88,7 @@ impl Crowd {
         while self.tally.ready < before + members as usize {
             while made < members && (made as usize) < self.tally.ready - before + CONNECTING {
                 let target = format!("/ws/{}{query}", self.tally.rooms[room].name);
-                self.connect(target, Some(room))?;
+                self.connect(&target, Some(room))?;
                 made += 1;
             }
             let so_far = self.tally.ready;
@@ -116,9 +97,8 @@ impl Crowd {
         Ok(())
     }
 
-    fn connect(&mut self, target: String, room: Option<usize>) -> Result<(), Failure> {
-        let token = Token(self.connections.len());
-        let socket = Socket::connect(self.poll.registry(), token, self.address, target)?;
+    fn connect(&mut self, target: &str, room: Option<usize>) -> Result<(), Failure> {
+        let socket = self.door.connect(self.connections.len(), target, "")?;
         let expected = room.map_or(0, |room| self.tally.rooms[room].complete + 1);
         self.connections.push(Connection { socket, track: Track { room, expected, ready: false } });
         Ok(())
@@ -205,46 +185,24 @@ impl Crowd {
 
     /// Sends what is to be sent and takes what has come, waiting for it as long as told.
     pub fn pump(&mut self, wait: Option<Duration>) -> Result<(), Failure> {
-        if self.stop.load(Ordering::Relaxed) {
-            return Err("interrupted".into());
-        }
         self.connections[0].socket.flush()?;
-        match self.poll.poll(&mut self.events, wait) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
-            outcome => outcome?,
-        }
-        for event in &self.events {
+        let (connections, tally) = (&mut self.connections, &mut self.tally);
+        self.door.turn(wait, |nth, ready| {
             // An event may be older than the storm that dropped its connection.
-            let Some(connection) = self.connections.get_mut(event.token().0) else { continue };
-            if event.is_writable() {
-                connection.socket.writable(self.address)?;
+            let Some(Connection { socket, track }) = connections.get_mut(nth) else { return Ok(()) };
+            let now = Instant::now();
+            let alive = ready.serve(socket, |opcode, payload| tally.frame(track, now, opcode, payload))?;
+            if track.room.is_none() && !track.ready && socket.is_open() {
+                track.ready = true;
+                tally.ready += 1;
             }
-            if event.is_readable() {
-                connection.readable(&mut self.buffer, &mut self.tally)?;
+            // Its last words may say why.
+            match tally.error.take() {
+                Some(error) => Err(error.into()),
+                None if alive => Ok(()),
+                None => Err("a connection was ended by the server".into()),
             }
-            if let Some(error) = self.tally.error.take() {
-                return Err(error.into());
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Connection {
-    fn readable(&mut self, buffer: &mut [u8], tally: &mut Tally) -> Result<(), Failure> {
-        let (track, now) = (&mut self.track, Instant::now());
-        let alive =
-            self.socket.readable(buffer, |opcode, payload| tally.frame(track, now, opcode, payload))?;
-        if track.room.is_none() && !track.ready && self.socket.is_open() {
-            track.ready = true;
-            tally.ready += 1;
-        }
-        // Its last words may have said why.
-        if alive || tally.error.is_some() {
-            Ok(())
-        } else {
-            Err("a connection was ended by the server".into())
-        }
+        })
     }
 }
 

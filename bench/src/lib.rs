@@ -7,6 +7,7 @@
 //! `hearth bench presence` looks at one thing that the plain server has not: what it costs to know who is here.
 mod audience;
 mod crowd;
+mod door;
 mod frames;
 mod plain;
 mod presence;

@@ -22,22 +22,27 @@ pub struct Socket {
 }
 
 enum State {
-    Connecting { target: String },
+    Connecting { request: String },
     Handshake { head: Vec<u8> },
     Open,
 }
 
 impl Socket {
-    /// Begins to connect; its events come under this token.
+    /// Begins to connect; its events come under this token. `headers` are lines of the handshake besides.
     pub fn connect(
         registry: &Registry,
         token: Token,
         address: SocketAddr,
-        target: String,
+        target: &str,
+        headers: &str,
     ) -> Result<Socket, Failure> {
         let mut stream = TcpStream::connect(address)?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        let state = State::Connecting { target };
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
+        );
+        let state = State::Connecting { request };
         Ok(Socket { stream, state, reader: Reader::default(), out: Vec::new() })
     }
 
@@ -52,16 +57,12 @@ impl Socket {
     }
 
     /// The kernel would take something.
-    pub fn writable(&mut self, address: SocketAddr) -> Result<(), Failure> {
-        if let State::Connecting { target } = &self.state {
+    pub fn writable(&mut self) -> Result<(), Failure> {
+        if let State::Connecting { request } = &self.state {
             if let Some(error) = self.stream.take_error()? {
                 return Err(format!("a connection was refused: {error}").into());
             }
             self.stream.set_nodelay(true)?;
-            let request = format!(
-                "GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-            );
             self.out.extend_from_slice(request.as_bytes());
             self.state = State::Handshake { head: Vec::new() };
         }
