@@ -13,10 +13,14 @@ pub const CLOSE: u8 = 0x88;
 pub mod opcode {
     /// A text message.
     pub const TEXT: u8 = 0x1;
+    /// A binary message.
+    pub const BINARY: u8 = 0x2;
     /// The last frame.
     pub const CLOSE: u8 = 0x8;
     /// Wants a pong.
     pub const PING: u8 = 0x9;
+    /// Beside one of the others: compressed. Only where that was agreed on.
+    pub const DEFLATED: u8 = 0x40;
 }
 
 /// A server that sends larger frames is broken.
@@ -80,7 +84,7 @@ fn scan(bytes: &[u8], each: &mut impl FnMut(u8, &[u8])) -> Result<usize, TooLong
             return Err(TooLong);
         }
         let Some(payload) = bytes.get(at + head..at + head + length) else { break };
-        each(bytes[at] & 0x0f, payload);
+        each(bytes[at] & (0x0f | opcode::DEFLATED), payload);
         at += head + length;
     }
     Ok(at)

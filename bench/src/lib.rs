@@ -4,11 +4,16 @@
 //! same time, take turns in slices of a second, and are compared by what a second of their own processor time delivers. While
 //! measuring, every delivery is checked: none lost, none doubled, none out of order.
 //!
-//! `hearth bench presence` looks at one thing that the plain server has not: what it costs to know who is here.
+//! `hearth bench presence`, `bytes` and `idle` look at what the plain server has not: what it costs to know who is here, to speak in each
+//! format, and to wait by each transport.
 mod audience;
+mod bytes;
+mod chat;
 mod crowd;
 mod door;
 mod frames;
+mod idle;
+mod listeners;
 mod plain;
 mod presence;
 mod report;
@@ -81,6 +86,10 @@ enum Part {
     /// The server that Hearth is compared with; `hearth bench` starts it by itself
     #[command(hide = true)]
     NaiveServer,
+    /// Measure what the formats of a session cost, on the wire and in the server
+    Bytes(bytes::BytesArgs),
+    /// Measure what it costs that somebody waits, by each transport
+    Idle(idle::IdleArgs),
     /// Measure what it costs to know who is here: many come and go at once, and many are silent
     Presence(presence::PresenceArgs),
 }
@@ -96,6 +105,8 @@ pub async fn run(args: BenchArgs) -> Result<(), Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let told = stop.clone();
     let measuring = tokio::task::spawn_blocking(move || match &args.part {
+        Some(Part::Bytes(args)) => bytes::run(args, &told),
+        Some(Part::Idle(args)) => tokio::runtime::Handle::current().block_on(idle::run(args, &told)),
         Some(Part::Presence(args)) => presence::run(args, &told),
         _ => workload::run(&args, &told),
     });

@@ -90,10 +90,11 @@ impl Report {
     }
 }
 
-/// The same measures of several sizes, side by side.
+/// The same measures of several sizes, or of several things, side by side.
 pub struct Columns {
     title: String,
-    heads: Vec<f64>,
+    /// Numbers or names.
+    heads: Vec<Value>,
     rows: Vec<(String, Vec<f64>)>,
     remarks: Vec<String>,
 }
@@ -101,8 +102,16 @@ pub struct Columns {
 impl Columns {
     /// Nothing but the sizes yet.
     pub fn new(title: impl Into<String>, heads: impl IntoIterator<Item = u32>) -> Columns {
-        let heads = heads.into_iter().map(f64::from).collect();
-        Columns { title: title.into(), heads, rows: Vec::new(), remarks: Vec::new() }
+        Self::of(title.into(), heads.into_iter().map(|size| f64::from(size).into()).collect())
+    }
+
+    /// The same, of things with names.
+    pub fn named<'a>(title: impl Into<String>, heads: impl IntoIterator<Item = &'a str>) -> Columns {
+        Self::of(title.into(), heads.into_iter().map(Value::from).collect())
+    }
+
+    fn of(title: String, heads: Vec<Value>) -> Columns {
+        Columns { title, heads, rows: Vec::new(), remarks: Vec::new() }
     }
 
     /// Adds a measure: one value a size.
@@ -123,12 +132,17 @@ impl Columns {
 
     /// For a person.
     pub fn table(&self) -> String {
-        let line = |indent: usize, name: &str, values: &[f64]| {
-            let values: String = values.iter().map(|value| format!("{:>12}", readable(*value))).collect();
+        let line = |indent: usize, name: &str, values: &mut dyn Iterator<Item = String>| {
+            let values: String = values.map(|value| format!("{value:>12}")).collect();
             format!("{:indent$}{name:<width$}{values}\n", "", width = 50 - indent)
         };
-        let mut text = line(0, &self.title, &self.heads);
-        text.extend(self.rows.iter().map(|(name, values)| line(2, name, values)));
+        let mut heads = self.heads.iter().map(|head| match head {
+            Value::String(name) => name.clone(),
+            size => readable(size.as_f64().unwrap_or_default()),
+        });
+        let mut text = line(0, &self.title, &mut heads);
+        let rows = self.rows.iter();
+        text.extend(rows.map(|(name, values)| line(2, name, &mut values.iter().copied().map(readable))));
         text.extend(self.remarks.iter().map(|remark| format!("  {remark}\n")));
         text
     }
