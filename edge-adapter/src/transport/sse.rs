@@ -159,7 +159,7 @@ async fn peek(doors: &Doors, stream: &TcpStream) -> io::Result<Option<(Asked, us
     get, path = "/events/{room}", operation_id = "streamRoom", tag = "streams",
     params(api::params::RoomInPath, api::params::MoreRooms, api::params::Caller, api::params::Since, api::params::LastEventId),
     responses(
-        (status = 200, description = "What happens, as long as the client wants", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "What happens, as long as the client wants", body = api::StreamEvent, content_type = "text/event-stream"),
         api::Refused,
     )
 )]
@@ -172,7 +172,7 @@ pub async fn room(doors: State<Arc<Doors>>, request: Request<Body>) -> Response 
     get, path = "/events", operation_id = "streamRooms", tag = "streams",
     params(api::params::Rooms, api::params::Caller, api::params::Since, api::params::LastEventId),
     responses(
-        (status = 200, description = "What happens, as long as the client wants", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "What happens, as long as the client wants", body = api::StreamEvent, content_type = "text/event-stream"),
         api::Refused,
     )
 )]
