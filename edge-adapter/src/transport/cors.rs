@@ -1,6 +1,6 @@
 //! Requests from pages of other origins. A browser sends them whatever we think of it, asks before those that a form could not send, and
 //! hides the answer from a page that is not named in it. So a page that is not allowed is not named, and what it wants to change is refused.
-use crate::transport::{Doors, origin};
+use crate::transport::{Doors, body, origin};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -28,7 +28,7 @@ pub async fn guard(State(doors): State<Arc<Doors>>, request: Request, next: Next
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     let mut response = if !allowed && !reads {
         doors.metrics.http_refusal("origin");
-        origin::foreign().into_response()
+        body::refuse(request, origin::foreign()).await.into_response()
     } else if request.method() == Method::OPTIONS {
         preflight(origin.is_some())
     } else {

@@ -7,7 +7,7 @@ use crate::fanout::connection::{Guard, Head, NewSession, Socket};
 use crate::transport::connections::Permit;
 use crate::transport::pipe::{Outlet, pipe};
 use crate::transport::problem::Problem;
-use crate::transport::{Doors, api, asked, query, session_id};
+use crate::transport::{Doors, api, asked, body, query, session_id};
 use crate::wire::cursor::Cursor;
 use crate::wire::dialect::{self, Dialect};
 use axum::body::Body;
@@ -180,7 +180,7 @@ pub async fn rooms(State(doors): State<Arc<Doors>>, request: Request<Body>) -> R
     let asked = match Asked::read(&doors, request.method(), request.uri(), request.headers()) {
         // What pages of other origins may read is said by the guard in front of this.
         Ok(asked) => Asked { origin: None, ..asked },
-        Err(problem) => return problem.into_response(),
+        Err(problem) => return body::refuse(request, problem).await.into_response(),
     };
     let id = match session_id() {
         Ok(id) => id,
