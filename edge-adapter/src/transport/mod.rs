@@ -5,6 +5,8 @@ pub mod asked;
 pub mod body;
 pub mod connections;
 pub mod cors;
+pub mod full;
+pub mod head;
 pub mod long_poll;
 pub mod origin;
 pub mod pages;
