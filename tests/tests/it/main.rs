@@ -26,3 +26,4 @@ mod sse;
 mod sse_faults;
 mod storm;
 mod typing;
+mod websocket_cases;

@@ -164,6 +164,24 @@ mod tests {
         assert_eq!(inflater.inflate(&deflate(&[b'x'; 1001]).unwrap(), 1000), Err(BadDeflate::TooBig));
     }
 
+    /// The inflater is shared, and takes a look back to before the beginning for zeros instead of refusing it. It must never
+    /// show what another client said before.
+    #[test]
+    fn nobody_looks_back_into_what_others_said() {
+        let secret = deflate(&b"secret".repeat(10_000)).unwrap();
+        // 258 bytes from 100 before the beginning.
+        let look_back = [0x1a, 0xb5, 0x03, 0x00];
+        let mut inflater = Inflater::default();
+        for _ in 0..2 {
+            assert!(inflater.inflate(&secret, 100_000).is_ok());
+            assert!(inflater.inflate(&look_back, 100_000).is_ok_and(|out| out == [0; 258]));
+        }
+        // A block that calls itself the last is a beginning, too.
+        let both = [&[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00][..], &look_back].concat();
+        let out = inflater.inflate(&both, 100_000).unwrap();
+        assert!(out.starts_with(b"Hello") && out[5..] == [0; 258], "{out:?}");
+    }
+
     #[test]
     fn examples_of_the_rfc() {
         let mut inflater = Inflater::default();

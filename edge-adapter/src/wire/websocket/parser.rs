@@ -72,6 +72,8 @@ struct Partial {
     deflated: bool,
     /// Its parts so far, unmasked; or all of it, inflated.
     message: Vec<u8>,
+    /// How many bytes of `message` are UTF-8 for certain, where it is a text.
+    checked: usize,
 }
 
 impl Parser {
@@ -99,7 +101,7 @@ impl Parser {
             // Only a part of a longer message goes on around the loop.
             match (head.fin, head.opcode, inflater.as_deref_mut()) {
                 (true, opcode, Some(inflater)) if opcode != Opcode::Continuation && head.deflated => {
-                    self.part(input, head);
+                    self.part(input, head)?;
                     return self.joined(limit, Some(inflater)).map(Some);
                 }
                 (true, Opcode::Text | Opcode::Binary, _) if head.payload_len > limit => {
@@ -109,7 +111,7 @@ impl Parser {
                     return self.whole(input, head).map(Some);
                 }
                 (fin, _, inflater) => {
-                    self.part(input, head);
+                    self.part(input, head)?;
                     if fin {
                         return self.joined(limit, inflater).map(Some);
                     }
@@ -188,8 +190,9 @@ impl Parser {
         }
     }
 
-    /// Adds a frame that is a part of a message to the parts before it.
-    fn part(&mut self, input: &mut &mut [u8], head: Head) {
+    /// Adds a frame that is a part of a message to the parts before it. What can be no text any more is refused here, and
+    /// not only when the last part comes.
+    fn part(&mut self, input: &mut &mut [u8], head: Head) -> Result<(), Violation> {
         let partial = self.partial.get_or_insert_default();
         if partial.frame.is_empty() {
             partial.message.extend_from_slice(head.payload(take(input, head.frame_len())));
@@ -198,8 +201,17 @@ impl Parser {
             partial.frame_done = true;
         }
         if head.opcode != Opcode::Continuation {
-            (partial.kind, partial.deflated) = (Some(head.opcode), head.deflated);
+            (partial.kind, partial.deflated, partial.checked) = (Some(head.opcode), head.deflated, 0);
         }
+        if partial.kind == Some(Opcode::Text) && !partial.deflated {
+            partial.checked += match std::str::from_utf8(&partial.message[partial.checked..]) {
+                Ok(text) => text.len(),
+                // A character may go on in the next part.
+                Err(error) if error.error_len().is_none() => error.valid_up_to(),
+                Err(_) => return Err(Violation::NotUtf8),
+            };
+        }
+        Ok(())
     }
 
     /// Hands out a message whose last part has come.

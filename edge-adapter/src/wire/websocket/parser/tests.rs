@@ -106,6 +106,11 @@ fn what_breaks_the_rules() {
         ),
         ("text that is not UTF-8", frame(0x81, b"a\xff"), Violation::NotUtf8),
         ("parts that are not", [frame(0x01, b"\xc3"), frame(0x80, b"x")].concat(), Violation::NotUtf8),
+        (
+            "a part that is not, with more to come",
+            [frame(0x01, b"a"), frame(0x00, b"\xff")].concat(),
+            Violation::NotUtf8,
+        ),
         ("a surrogate", frame(0x81, b"\xed\xa0\x80"), Violation::NotUtf8),
         ("half a close code", close(&[3]), Violation::Protocol),
         ("a close reason that is not UTF-8", close(b"\x03\xe8\xff"), Violation::NotUtf8),
