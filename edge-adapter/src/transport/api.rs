@@ -14,7 +14,7 @@ pub mod told;
 pub use answers::{BodyRefused, NotFound, PageRefused, Refused, Superseded};
 pub use commands::{Publish, Shown};
 pub use names::Problem as Refusal;
-pub use told::{AckEnvelope, HistoryPage, Polled, Present, Readiness};
+pub use told::{AckEnvelope, HistoryPage, Polled, Present, Readiness, StreamEvent};
 
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};

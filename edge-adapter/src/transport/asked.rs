@@ -23,20 +23,21 @@ pub fn admit(config: &Config, method: &Method, uri: &Uri, headers: &HeaderMap) -
     Ok(())
 }
 
-/// The rooms that a path behind `door` and a query name, each once.
+/// The rooms that a path behind `door` and a query name, each once. They are counted as they are named.
 pub fn rooms(uri: &Uri, door: &str) -> Result<Vec<Arc<str>>, Problem> {
     let path = uri.path().strip_prefix(door).map(query::decode_path);
+    let mut named = path.into_iter().chain(query::values(uri.query().unwrap_or_default(), "room"));
     let mut rooms: Vec<Arc<str>> = Vec::new();
-    for room in path.into_iter().chain(query::values(uri.query().unwrap_or_default(), "room")) {
+    for room in named.by_ref().take(ROOMS_MAX) {
         let room = room.filter(|room| name::room(room).is_ok()).ok_or(BadName::Room)?;
         if !rooms.iter().any(|known| **known == *room) {
             rooms.push(room.into());
         }
     }
-    match rooms.len() {
-        1..=ROOMS_MAX => Ok(rooms),
-        _ => Err(Problem::invalid_argument(format!("name 1 to {ROOMS_MAX} rooms"))),
+    if rooms.is_empty() || named.next().is_some() {
+        return Err(Problem::invalid_argument(format!("name 1 to {ROOMS_MAX} rooms")));
     }
+    Ok(rooms)
 }
 
 /// In dev mode, the name that a caller gives itself.
@@ -83,6 +84,7 @@ mod tests {
             assert_eq!(rooms(bad), None, "{bad}");
         }
         assert_eq!(rooms(&format!("/poll/a?{}", many(ROOMS_MAX))), None);
+        assert_eq!(rooms(&format!("/poll/r0?{}", many(ROOMS_MAX))), None, "one is named twice");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Requests from pages of other origins. A browser sends them whatever we think of it, asks before those that a form could not send, and
 //! hides the answer from a page that is not named in it. So a page that is not allowed is not named, and what it wants to change is refused.
-use crate::transport::{Doors, origin};
+use crate::transport::{Doors, body, origin};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -28,7 +28,7 @@ pub async fn guard(State(doors): State<Arc<Doors>>, request: Request, next: Next
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     let mut response = if !allowed && !reads {
         doors.metrics.http_refusal("origin");
-        origin::foreign().into_response()
+        body::refuse(request, origin::foreign()).await.into_response()
     } else if request.method() == Method::OPTIONS {
         preflight(origin.is_some())
     } else {
@@ -41,6 +41,16 @@ pub async fn guard(State(doors): State<Arc<Doors>>, request: Request, next: Next
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     }
     response
+}
+
+/// What lets an allowed page read an answer that is written by hand.
+pub fn lines(page: Option<&HeaderValue>) -> String {
+    match page.and_then(|page| page.to_str().ok()) {
+        Some(page) => format!(
+            "Access-Control-Allow-Origin: {page}\r\nAccess-Control-Expose-Headers: {EXPOSED}\r\nVary: Origin\r\n"
+        ),
+        None => String::new(),
+    }
 }
 
 /// What may be asked; without an origin it is no page that wants to know.

@@ -8,7 +8,7 @@ mod sessions;
 
 use crate::transport::portions::{self, Portions};
 use crate::transport::problem::Problem;
-use crate::transport::{Doors, api, asked, query};
+use crate::transport::{Doors, api, asked, body, query};
 use crate::wire::poll_cursor::PollCursor;
 use axum::body::Body;
 use axum::extract::State;
@@ -87,7 +87,7 @@ pub async fn room(doors: State<Arc<Doors>>, request: Request<Body>) -> Response 
 pub async fn rooms(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
     let asked = match Asked::read(&doors, &request) {
         Ok(asked) => asked,
-        Err(problem) => return problem.into_response(),
+        Err(problem) => return body::refuse(request, problem).await.into_response(),
     };
     match answer(&doors, asked, request.extensions()).await {
         Ok(body) => {

@@ -2,8 +2,11 @@
 //! shard; the rest is small pages.
 pub mod api;
 pub mod asked;
+pub mod body;
 pub mod connections;
 pub mod cors;
+pub mod full;
+pub mod head;
 pub mod long_poll;
 pub mod origin;
 pub mod pages;
@@ -29,6 +32,7 @@ use crate::transport::long_poll::Polls;
 use crate::transport::problem::Problem;
 use crate::wire::event::{Code, Failure};
 use axum::Router;
+use axum::extract::Request;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, any, get};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD, Engine};
@@ -74,16 +78,19 @@ fn session_id() -> Result<Arc<str>, Problem> {
 
 /// All routes.
 pub fn router(doors: Arc<Doors>) -> Router {
-    let router = Router::new().fallback(async || Problem::not_found());
+    let router = Router::new().fallback(async |request| body::refuse(request, Problem::not_found()).await);
     let add = |router: Router<_>, (path, door)| router.route(path, door);
     let router = routes(&doors).into_iter().fold(router, add);
-    router.method_not_allowed_fallback(async || Problem::wrong_method()).with_state(doors)
+    router.method_not_allowed_fallback(wrong_method).with_state(doors)
+}
+
+async fn wrong_method(request: Request) -> Problem {
+    body::refuse(request, Problem::wrong_method()).await
 }
 
 /// What stands at which path. But for WebSockets, each is described in `api/openapi.rs`.
 fn routes(doors: &Arc<Doors>) -> Vec<(&'static str, MethodRouter<Arc<Doors>>)> {
     let guard = from_fn_with_state(doors.clone(), cors::guard);
-    let wrong_method = async || Problem::wrong_method();
     // Read also by pages of other origins.
     let open = |door: MethodRouter<Arc<Doors>>| door.fallback(wrong_method).layer(guard.clone());
     vec![

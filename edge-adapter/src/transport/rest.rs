@@ -5,7 +5,7 @@ use crate::session::key::SessionKey;
 use crate::session::request::Request as Ask;
 use crate::transport::portions::{self, Portions};
 use crate::transport::problem::Problem;
-use crate::transport::{Doors, api, asked, query};
+use crate::transport::{Doors, api, asked, body, query};
 use crate::wire::command::{self, Action, Command};
 use crate::wire::event::{Code, Failure};
 use crate::wire::frame::{Acked, Page};
@@ -13,24 +13,15 @@ use crate::wire::json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use hearth_proto::name::{self, BadName};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, EXPECT};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, Request, StatusCode};
-use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::timeout;
 
 /// The header that stands in for an envelope's `id`.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
-/// How long a client may take to send a body: as long as for a request's head, which is ample for the largest message.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// What is read away of a body that is not wanted, so that its sender gets to read why: a connection that is closed over unread
-/// bytes is reset, and the answer with it.
-const UNWANTED: (usize, Duration) = (1 << 20, Duration::from_secs(1));
 /// The most users that are named.
 const ONLINE_MAX: u32 = 1000;
 /// When to come back to an edge that goes away, or to the one that takes its place.
@@ -55,7 +46,7 @@ pub async fn publish(State(doors): State<Arc<Doors>>, request: Request<Body>) ->
         let caller = Caller::admit(&doors, parts)?;
         let key = idempotency_key(&parts.headers)?;
         check_content_type(&parts.headers)?;
-        let text = read(body, doors.config.max_message_bytes).await?;
+        let text = body::read(body, doors.config.max_message_bytes).await?;
         let Command { id, action } = command::parse_publish(&text, &caller.room, key)?;
         let Action::Publish { room, kind, payload, fence } = action else { return Err(unexpected()) };
         let ask = |session| Ask::Publish { session, id: id.clone(), room, kind, payload, fence };
@@ -144,7 +135,7 @@ pub async fn show(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Re
         if !body.is_end_stream() {
             check_content_type(&parts.headers)?;
         }
-        let text = read(body, doors.config.max_message_bytes).await?;
+        let text = body::read(body, doors.config.max_message_bytes).await?;
         let action = command::parse_presence(&text, caller.room.clone())?;
         let Action::Presence { room, meta } = action else { return Err(unexpected()) };
         match caller.ask(|session| Ask::Presence { session, id: None, room, meta }).await? {
@@ -164,10 +155,7 @@ async fn with_body(
     match answer(&parts, &mut body).await {
         Ok(response) => response,
         Err(problem) => {
-            // Whoever asks before sending has not sent anything, and is not to.
-            if !parts.headers.contains_key(EXPECT) {
-                discard(&mut body).await;
-            }
+            body::discard(&parts.headers, &mut body).await;
             problem.into_response()
         }
     }
@@ -243,48 +231,4 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
             "the body must be application/json, and say so",
         )),
     }
-}
-
-/// Reads a whole body of at most `max` bytes.
-async fn read(body: &mut Body, max: usize) -> Result<String, Problem> {
-    // What says that it is too large is not even asked for.
-    if body.size_hint().lower() > max as u64 {
-        return Err(too_large(max));
-    }
-    let reading = async {
-        let mut whole = Vec::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| Problem::invalid_argument("the body ended too early"))?;
-            let Ok(data) = frame.into_data() else { continue };
-            if whole.len() + data.len() > max {
-                return Err(too_large(max));
-            }
-            whole.extend_from_slice(&data);
-        }
-        String::from_utf8(whole).map_err(|_| Problem::invalid_argument("the body is not UTF-8"))
-    };
-    let late = || {
-        let detail = "the body did not come in time";
-        Problem::new(StatusCode::REQUEST_TIMEOUT, Code::InvalidArgument.name(), detail)
-    };
-    timeout(BODY_TIMEOUT, reading).await.unwrap_or_else(|_| Err(late()))
-}
-
-fn too_large(max: usize) -> Problem {
-    let detail = format!("a message may have at most {max} bytes");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::InvalidArgument.name(), detail)
-}
-
-async fn discard(body: &mut Body) {
-    let (bytes, time) = UNWANTED;
-    let reading = async {
-        let mut left = bytes;
-        while let Some(Ok(frame)) = body.frame().await {
-            let len = frame.data_ref().map_or(0, Bytes::len);
-            let Some(rest) = left.checked_sub(len) else { return };
-            left = rest;
-        }
-    };
-    // Whoever sends on after that has not read for long.
-    let _ = timeout(time, reading).await;
 }

@@ -3,7 +3,7 @@
 //! A loop of its own rather than a framework's, because here connections are limited, slow ones are cut, and
 //! those that have become sessions are owned by the shards.
 use crate::transport::connections::{Connections, Full, Permit};
-use crate::transport::{Doors, router, sse};
+use crate::transport::{Doors, full, router, sse};
 use axum::Router;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -41,13 +41,6 @@ const ACCEPT_WAIT: (Duration, Duration) = (Duration::from_millis(10), Duration::
 const LINGERING: usize = 256;
 /// How long each of them may take.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// When to come back to a full edge, in seconds.
-const RETRY_AFTER: u32 = 5;
-/// What is told to those who come to a full edge; written out, as nothing of theirs is read.
-const EDGE_FULL: &str = r#"{"type":"about:blank","title":"Service Unavailable","status":503,"code":"unavailable","detail":"this edge has as many connections as it may"}"#;
-/// The same for an address that has its share.
-const ADDRESS_FULL: &str = r#"{"type":"about:blank","title":"Too Many Requests","status":429,"code":"resource_exhausted","detail":"this address has as many connections as it may"}"#;
 
 /// What keeps the doors.
 #[derive(Debug)]
@@ -186,21 +179,12 @@ impl Server {
 
     /// Answers without reading. The client may be writing still, and a socket closed over unread bytes is reset, which
     /// can destroy the answer on its way; so the rest is read away for a moment.
-    fn refuse(&self, mut stream: TcpStream, full: Full) {
-        let (reason, status, problem) = match full {
-            Full::Edge => ("max_connections", "503 Service Unavailable", EDGE_FULL),
-            Full::Address => ("max_connections_per_address", "429 Too Many Requests", ADDRESS_FULL),
-        };
-        self.doors.metrics.http_refusal(reason);
+    fn refuse(&self, mut stream: TcpStream, why: Full) {
+        self.doors.metrics.http_refusal(full::reason(why));
         let Ok(place) = self.lingering.clone().try_acquire_owned() else { return };
-        let length = problem.len();
-        let answer = format!(
-            "HTTP/1.1 {status}\r\nRetry-After: {RETRY_AFTER}\r\nConnection: close\r\n\
-             Content-Type: application/problem+json\r\nContent-Length: {length}\r\n\r\n{problem}"
-        );
         let doors = self.doors.clone();
         let linger = async move {
-            let answer = sse::overloaded(&doors, &stream).await.unwrap_or(answer);
+            let answer = full::answer(&doors.config, &stream, why).await;
             stream.write_all(answer.as_bytes()).await?;
             stream.shutdown().await?;
             let mut unread = [0; 512];

@@ -3,11 +3,13 @@
 //! The stream is a shard's, as a WebSocket is: on the first request of an HTTP/1.1 connection the head is read here and the bare socket
 //! handed over, so that an idle stream costs no HTTP connection. Where HTTP keeps the socket (HTTP/2, a kept connection, a head in
 //! pieces) the shard writes into a pipe instead, and what comes out of it is the body.
-use crate::fanout::connection::{Guard, Head, NewSession, Socket};
+use crate::fanout::connection::{self, Guard, NewSession, Socket};
 use crate::transport::connections::Permit;
+use crate::transport::cors::lines as cors;
+use crate::transport::head::{self, Head};
 use crate::transport::pipe::{Outlet, pipe};
 use crate::transport::problem::Problem;
-use crate::transport::{Doors, api, asked, query, session_id};
+use crate::transport::{Doors, api, asked, body, query, session_id};
 use crate::wire::cursor::Cursor;
 use crate::wire::dialect::{self, Dialect};
 use axum::body::Body;
@@ -19,21 +21,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri}
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 /// When a client comes back by itself after a cut, in milliseconds: each at a time of its own.
 const RETRY_MS: std::ops::Range<u64> = 1000..4000;
-/// The most bytes of a head that is looked at before HTTP has a connection; a longer one is HTTP's.
-const HEAD_BYTES: usize = 16 * 1024;
-/// The most header lines of it.
-const HEAD_LINES: usize = 100;
 /// How a request for a stream begins.
 const BEGINS: [u8; 11] = *b"GET /events";
-/// How long a full edge waits for what a client wants.
-const FIRST_BYTES: Duration = Duration::from_millis(200);
 
 /// What a request asks for.
 struct Asked {
@@ -58,17 +52,9 @@ impl Asked {
 
     fn session(self, socket: Socket, id: Arc<str>, guard: Option<Guard>) -> NewSession {
         let Asked { rooms, dev_user, since, origin } = self;
-        let head = Some(Box::new(head(origin.as_ref())));
+        let head = Some(Box::new(beginnings(origin.as_ref())));
         let (dialect, read_ahead, refuse) = (Dialect::Sse, Bytes::new(), None);
         NewSession { socket, read_ahead, id, dev_user, dialect, head, rooms, since, refuse, guard }
-    }
-}
-
-/// What lets an allowed page read the answer.
-fn cors(origin: Option<&HeaderValue>) -> String {
-    match origin.and_then(|origin| origin.to_str().ok()) {
-        Some(origin) => format!("Access-Control-Allow-Origin: {origin}\r\nVary: Origin\r\n"),
-        None => String::new(),
     }
 }
 
@@ -82,7 +68,7 @@ fn begin(cors: &str, retry_ms: u64) -> String {
 }
 
 /// The beginnings of the answer.
-fn head(origin: Option<&HeaderValue>) -> Head {
+fn beginnings(origin: Option<&HeaderValue>) -> connection::Head {
     let cors = cors(origin);
     let ok = begin(&cors, fastrand::u64(RETRY_MS));
     let refusal = |status: StatusCode, code, detail: &'static str| {
@@ -94,7 +80,7 @@ fn head(origin: Option<&HeaderValue>) -> Head {
         );
         Bytes::from(refusal)
     };
-    Head {
+    connection::Head {
         ok: ok.into(),
         unauthenticated: refusal(
             StatusCode::UNAUTHORIZED,
@@ -127,28 +113,17 @@ pub async fn first_request(doors: &Arc<Doors>, stream: TcpStream, permit: &Arc<P
 
 /// What is asked for, and how long the head is. None: not a stream, or not as it should be, which HTTP will tell.
 async fn peek(doors: &Doors, stream: &TcpStream) -> io::Result<Option<(Asked, usize)>> {
-    let mut begin = [0; BEGINS.len()];
-    let n = stream.peek(&mut begin).await?;
-    if begin[..n] != BEGINS {
+    if !begins_stream(stream).await? {
         return Ok(None);
     }
-    let mut bytes = vec![0; HEAD_BYTES];
-    let n = stream.peek(&mut bytes).await?;
-    let mut lines = [httparse::EMPTY_HEADER; HEAD_LINES];
-    let mut request = httparse::Request::new(&mut lines);
-    let Ok(httparse::Status::Complete(length)) = request.parse(&bytes[..n]) else { return Ok(None) };
-    let (Some(1), Some(Ok(uri))) = (request.version, request.path.map(str::parse::<Uri>)) else {
-        return Ok(None);
-    };
-    let mut headers = HeaderMap::new();
-    for line in request.headers.iter() {
-        let (Ok(name), Ok(value)) = (line.name.parse::<HeaderName>(), HeaderValue::from_bytes(line.value))
-        else {
-            return Ok(None);
-        };
-        headers.append(name, value);
-    }
+    let Some(Head { uri, headers, length, .. }) = head::peek(stream).await? else { return Ok(None) };
     Ok(Asked::read(doors, &Method::GET, &uri, &headers).ok().map(|asked| (asked, length)))
+}
+
+/// Whether the first bytes of a connection ask for a stream.
+pub async fn begins_stream(stream: &TcpStream) -> io::Result<bool> {
+    let mut begin = [0; BEGINS.len()];
+    Ok(stream.peek(&mut begin).await? == BEGINS.len() && begin == BEGINS)
 }
 
 /// Is in a room, as a stream of events.
@@ -159,7 +134,7 @@ async fn peek(doors: &Doors, stream: &TcpStream) -> io::Result<Option<(Asked, us
     get, path = "/events/{room}", operation_id = "streamRoom", tag = "streams",
     params(api::params::RoomInPath, api::params::MoreRooms, api::params::Caller, api::params::Since, api::params::LastEventId),
     responses(
-        (status = 200, description = "What happens, as long as the client wants", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "What happens, as long as the client wants", body = api::StreamEvent, content_type = "text/event-stream"),
         api::Refused,
     )
 )]
@@ -172,7 +147,7 @@ pub async fn room(doors: State<Arc<Doors>>, request: Request<Body>) -> Response 
     get, path = "/events", operation_id = "streamRooms", tag = "streams",
     params(api::params::Rooms, api::params::Caller, api::params::Since, api::params::LastEventId),
     responses(
-        (status = 200, description = "What happens, as long as the client wants", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "What happens, as long as the client wants", body = api::StreamEvent, content_type = "text/event-stream"),
         api::Refused,
     )
 )]
@@ -180,7 +155,7 @@ pub async fn rooms(State(doors): State<Arc<Doors>>, request: Request<Body>) -> R
     let asked = match Asked::read(&doors, request.method(), request.uri(), request.headers()) {
         // What pages of other origins may read is said by the guard in front of this.
         Ok(asked) => Asked { origin: None, ..asked },
-        Err(problem) => return problem.into_response(),
+        Err(problem) => return body::refuse(request, problem).await.into_response(),
     };
     let id = match session_id() {
         Ok(id) => id,
@@ -229,18 +204,9 @@ async fn answer(outlet: Outlet) -> io::Result<Response> {
     }
 }
 
-/// What a client of a full edge is told that wants a stream, which would never come back after a status. None: it wants none, or says
-/// so too slowly.
-pub async fn overloaded(doors: &Doors, stream: &TcpStream) -> Option<String> {
-    let looked = async {
-        let mut begin = [0; BEGINS.len()];
-        let wants = stream.peek(&mut begin).await? == BEGINS.len() && begin == BEGINS;
-        // A page of another origin that may not read the answer would take it for a refusal for good.
-        let asked = if wants { peek(doors, stream).await? } else { None };
-        io::Result::Ok(wants.then(|| asked.and_then(|(asked, _)| asked.origin)))
-    };
-    let Ok(Ok(Some(origin))) = timeout(FIRST_BYTES, looked).await else { return None };
+/// What a client of a full edge is told that wants a stream, which would never come back after a status.
+pub fn overloaded(page: Option<&HeaderValue>) -> String {
     let ms = fastrand::u64(5000..15_000);
     let told = crate::wire::json::overloaded(ms).into_event(None);
-    Some(begin(&cors(origin.as_ref()), ms) + &String::from_utf8_lossy(&told))
+    begin(&cors(page), ms) + &String::from_utf8_lossy(&told)
 }

@@ -154,7 +154,7 @@ impl Book {
         let mut in_room = channel("/ws/{room}", "A session that begins with a join of this room.");
         in_room["parameters"] = json!({ "room": {
             "description": format!("{} It must match `{}`.", words(&room["description"]), words(&room["pattern"])),
-            "examples": [room["example"]],
+            "examples": room["examples"],
         } });
         let operation = |channel: &str, direction: Direction, about: &str| {
             let of = self.directions.iter().filter(|(_, of)| *of == direction);

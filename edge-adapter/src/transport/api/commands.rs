@@ -177,7 +177,7 @@ pub struct LeaveCommand {
     /// Where.
     pub room: Room,
     /// Nothing that is known.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub data: Option<Map<String, Value>>,
 }
 
@@ -241,7 +241,7 @@ pub struct PingCommand {
     /// Asks for an ack.
     pub id: Option<Id>,
     /// Nothing that is known.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub data: Option<Map<String, Value>>,
 }
 

@@ -352,6 +352,38 @@ pub enum Envelope {
     Error(ErrorEnvelope),
 }
 
+/// How server-sent events are named.
+#[derive(ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StreamEventName {
+    /// A `text`.
+    Message,
+    /// As the envelope's type.
+    Signal,
+    /// As the envelope's type.
+    Typing,
+    /// As the envelope's type.
+    System,
+    /// As the envelope's type.
+    Presence,
+    /// As the envelope's type.
+    Error,
+}
+
+/// One server-sent event.
+#[derive(ToSchema)]
+pub struct StreamEvent {
+    /// What kind it is.
+    pub event: StreamEventName,
+    /// The whole envelope as JSON: see `Envelope`.
+    #[schema(content_media_type = "application/json")]
+    pub data: String,
+    /// The cursor with which a client goes on behind it: for `Last-Event-ID` and `since`. On `joined` and what is sequenced.
+    pub id: Option<String>,
+    /// When a client comes back by itself after a cut, in milliseconds.
+    pub retry: Option<u64>,
+}
+
 /// The answer to a poll.
 #[derive(ToSchema)]
 pub struct Polled {

@@ -153,3 +153,20 @@ async fn a_drain_does_not_wait_for_ever() {
     edge.ended().await;
     read_to_end(&mut stuck).await;
 }
+
+/// A page that may connect can read that there is no room, and when to come back; another one learns nothing.
+#[tokio::test]
+async fn a_full_edge_can_be_read_by_whoever_may_connect() {
+    let listed = Config { allowed_origins: vec!["https://app.test".into()], max_connections: 1, ..config() };
+    let edge = Edge::start(listed).await;
+    let _only = edge.shake("/ws").await;
+    let app = ["Origin: https://app.test"];
+    let evil = ["Origin: https://evil.test"];
+    for (lines, page) in [(&app[..], Some("https://app.test")), (&evil[..], None), (&[], None)] {
+        let answer = edge.ask("GET /poll/r HTTP/1.1", lines).await;
+        assert_eq!((answer.status, answer.problem().as_str()), (503, "unavailable"));
+        assert_eq!(answer.header("retry-after"), Some("5"));
+        assert_eq!(answer.header("access-control-allow-origin"), page, "{answer:?}");
+        assert_eq!(answer.header("access-control-expose-headers"), page.map(|_| "retry-after"));
+    }
+}

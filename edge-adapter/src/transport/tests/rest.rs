@@ -400,3 +400,30 @@ async fn over_http2_a_publish_is_the_same() {
         assert_eq!(body == ack, status == 200, "{body:?}");
     }
 }
+
+/// A refusal waits for the rest of the request, or for a moment: some clients that are still sending when their stream is reset have not seen
+/// the answer in front of that.
+#[tokio::test]
+async fn over_http2_who_is_refused_may_end_its_sentence() {
+    let edge = Edge::start(config()).await;
+    let (client, connection) = h2::client::handshake(edge.connect().await).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let refused = [
+        ("/rooms/r/messages", 403),
+        ("/nowhere", 404),
+        ("/healthz", 405),
+        ("/poll", 403),
+        ("/events/r", 403),
+    ];
+    for (path, status) in refused {
+        let request = http::Request::post(format!("http://edge.test{path}"));
+        let request = request.header("origin", "http://evil.test").body(()).unwrap();
+        let (answer, mut body) = client.send_request(request, false).unwrap();
+        let mut answer = std::pin::pin!(answer);
+        let early = tokio::time::timeout(Duration::from_millis(50), answer.as_mut()).await;
+        assert!(early.is_err(), "{path}: {early:?}");
+        body.send_data("{}".into(), true).unwrap();
+        assert_eq!(answer.await.unwrap().status().as_u16(), status, "{path}");
+    }
+}

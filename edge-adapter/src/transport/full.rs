@@ -1,0 +1,57 @@
+//! What is told to those who come when there is no room, before HTTP has their connection.
+use crate::config::Config;
+use crate::transport::connections::Full;
+use crate::transport::head::{self, Head};
+use crate::transport::{cors, origin, sse};
+use http::HeaderValue;
+use http::header::ORIGIN;
+use std::io;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How long it is waited for what a client wants.
+const FIRST_BYTES: Duration = Duration::from_millis(200);
+/// When to come back, in seconds.
+const RETRY_AFTER: u32 = 5;
+/// Written out, as little of theirs is read.
+const EDGE_FULL: &str = r#"{"type":"about:blank","title":"Service Unavailable","status":503,"code":"unavailable","detail":"this edge has as many connections as it may"}"#;
+/// The same for an address that has its share.
+const ADDRESS_FULL: &str = r#"{"type":"about:blank","title":"Too Many Requests","status":429,"code":"resource_exhausted","detail":"this address has as many connections as it may"}"#;
+
+/// The word that a refusal is counted under.
+pub fn reason(why: Full) -> &'static str {
+    match why {
+        Full::Edge => "max_connections",
+        Full::Address => "max_connections_per_address",
+    }
+}
+
+/// A whole answer. Whoever wants a stream is told in band; pages that may connect can read either.
+pub async fn answer(config: &Config, stream: &TcpStream, why: Full) -> String {
+    let looked = timeout(FIRST_BYTES, look(config, stream)).await;
+    // Who says nothing, or goes, is told all the same.
+    let (wants_stream, page) = looked.ok().and_then(Result::ok).unwrap_or_default();
+    if wants_stream {
+        return sse::overloaded(page.as_ref());
+    }
+    let (status, problem) = match why {
+        Full::Edge => ("503 Service Unavailable", EDGE_FULL),
+        Full::Address => ("429 Too Many Requests", ADDRESS_FULL),
+    };
+    let (length, cors) = (problem.len(), cors::lines(page.as_ref()));
+    format!(
+        "HTTP/1.1 {status}\r\nRetry-After: {RETRY_AFTER}\r\nConnection: close\r\n\
+         Content-Type: application/problem+json\r\nContent-Length: {length}\r\n{cors}\r\n{problem}"
+    )
+}
+
+/// Whether a stream is wanted, and from which page that may connect.
+async fn look(config: &Config, stream: &TcpStream) -> io::Result<(bool, Option<HeaderValue>)> {
+    let wants_stream = sse::begins_stream(stream).await?;
+    let page = head::peek(stream).await?.and_then(|Head { uri, headers, .. }| {
+        let page = headers.get(ORIGIN)?.clone();
+        origin::allowed(config, &uri, &headers).then_some(page)
+    });
+    Ok((wants_stream, page))
+}
