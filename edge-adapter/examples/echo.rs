@@ -77,7 +77,7 @@ fn serve(mut stream: TcpStream) -> io::Result<()> {
                     write_close(&mut out, code, "");
                     next = Next::Over;
                 }
-                Ok(Some(message)) => echo(&mut out, message, deflated),
+                Ok(Some(message)) => echo(&mut out, &message, deflated),
                 Err(violation) => {
                     shut(&mut out, violation.into());
                     next = Next::Deaf;
@@ -101,7 +101,7 @@ fn shut(out: &mut Vec<u8>, reason: CloseReason) {
     write_close(out, Some(code), word);
 }
 
-fn echo(out: &mut Vec<u8>, message: Message<'_>, deflated: bool) {
+fn echo(out: &mut Vec<u8>, message: &Message<'_>, deflated: bool) {
     match message {
         Message::Text(text) if deflated => out.extend(deflate::frame(Opcode::Text, text.as_bytes())),
         Message::Binary(bytes) if deflated => out.extend(deflate::frame(Opcode::Binary, bytes)),
