@@ -102,7 +102,7 @@ fn shut(out: &mut Vec<u8>, reason: CloseReason) {
 }
 
 fn echo(out: &mut Vec<u8>, message: &Message<'_>, deflated: bool) {
-    match *message {
+    match message {
         Message::Text(text) if deflated => out.extend(deflate::frame(Opcode::Text, text.as_bytes())),
         Message::Binary(bytes) if deflated => out.extend(deflate::frame(Opcode::Binary, bytes)),
         Message::Text(text) => write_frame(out, Opcode::Text, text.as_bytes()),

@@ -5,6 +5,7 @@
 //! operations, what is parsed with the commands, and what a running server answers with all of it.
 pub mod answers;
 mod asyncapi;
+pub mod bodies;
 pub mod commands;
 pub mod names;
 mod openapi;
@@ -12,9 +13,10 @@ pub mod params;
 pub mod told;
 
 pub use answers::{BodyRefused, NotFound, PageRefused, Refused, Superseded};
+pub use bodies::{Polled, Present, Readiness, StreamEvent};
 pub use commands::{Publish, Shown};
 pub use names::Problem as Refusal;
-pub use told::{AckEnvelope, HistoryPage, Polled, Present, Readiness, StreamEvent};
+pub use told::{AckEnvelope, HistoryPage};
 
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
