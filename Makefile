@@ -36,7 +36,7 @@ transports: ## That table alone: the suite that every transport keeps
 	cargo build --locked -p hearth
 	HEARTH_BIN="$(CURDIR)/target/debug/hearth" cargo test --locked -p hearth-tests --test it conformance
 
-api: ## The API against its own description, by schemathesis and AsyncAPI's parser
+api: tools ## The API against its own description, by schemathesis and AsyncAPI's parser
 	cargo build --locked -p hearth
 	HEARTH_BIN="$(CURDIR)/target/debug/hearth" "$(TOOLS)/api/bin/python" tests/api/run.py
 	cd tests/api && HEARTH_BIN="$(CURDIR)/target/debug/hearth" npm test
@@ -44,11 +44,11 @@ api: ## The API against its own description, by schemathesis and AsyncAPI's pars
 bench: ## Measure this build against a plain WebSocket server, in one run
 	cargo run --release --locked -- bench
 
-browser: ## The playground, in a real Chromium
+browser: tools ## The playground, in a real Chromium
 	cargo build --locked -p hearth
 	cd tests/browser && HEARTH_BIN="$(CURDIR)/target/debug/hearth" npm test
 
-clients: ## Clients that others made (Python's websockets and httpx, Node's ws) and the examples of docs/protocol.md, on a real server
+clients: tools ## Clients that others made (Python's websockets and httpx, Node's ws) and the examples of docs/protocol.md, on a real server
 	cargo build --locked -p hearth
 	cd tests/clients && HEARTH_BIN="$(CURDIR)/target/debug/hearth" npm test
 	PYTHONPATH="$(TOOLS)/clients" HEARTH_BIN="$(CURDIR)/target/debug/hearth" PYTHONDONTWRITEBYTECODE=1 \
@@ -59,7 +59,7 @@ autobahn: tools ## All cases of the Autobahn test suite, where a Python 2.7 is; 
 	tests/autobahn/run.py "$(TOOLS)" target/release/examples/echo
 
 # The compiler has been at it for `unit` already, so this takes its program.
-autobahn-some:
+autobahn-some: tools
 	cargo build --locked -p hearth-edge --example echo
 	tests/autobahn/run.py "$(TOOLS)" target/debug/examples/echo --some
 

@@ -30,7 +30,7 @@ if ! [ -x "$GRPCURL" ]; then
 fi
 
 # An environment of its own, as it brings two dozen packages along; without a pip in it, which not every Python can make.
-if ! cmp -s "$here/api/requirements.txt" "$tools/api/requirements.txt"; then
+if ! cmp -s "$here/api/requirements.txt" "$tools/api/requirements.txt" || ! "$tools/api/bin/schemathesis" --version >/dev/null 2>&1; then
   say "installing schemathesis and what it needs (PyPI, tests/api/requirements.txt) into target/tools"
   rm -rf "$tools/api"
   python3 -m venv --without-pip "$tools/api"

@@ -14,7 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -107,26 +107,37 @@ pub async fn run(args: &IdleArgs, stop: &Arc<AtomicBool>) -> Result<(), Failure>
 /// KiB and µs for each.
 async fn weigh(kind: Kind, sessions: u32, stop: &AtomicBool) -> Result<[f64; 2], Failure> {
     let server = Server::hearth(&[])?;
+    let began = Instant::now();
     // Who comes next is in another room: one that has just told a change would let it wait.
     let (mut held, rooms) = (Held::new(), (FIRST + sessions) / ROOM);
     open(kind, server.address, 0..FIRST, rooms, stop, &mut held).await?;
-    let (before, cpu) = (settled(&server).await?, server.cpu()?);
+    let (before, cpu) = (settled(&server, stop).await?, server.cpu()?);
     open(kind, server.address, FIRST..FIRST + sessions, rooms, stop, &mut held).await?;
     let cpu = server.cpu()?.saturating_sub(cpu);
-    let after = settled(&server).await?;
+    let after = settled(&server, stop).await?;
+    if began.elapsed() > Duration::from_secs(u64::from(POLL)) {
+        return Err(format!(
+            "it took longer than {POLL} s, and polls have been answered meanwhile: take fewer sessions"
+        )
+        .into());
+    }
     let kib = after.saturating_sub(before) as f64 / f64::from(sessions) / 1024.0;
     // Sessions end before the server.
     drop(held);
     Ok([kib, cpu.as_secs_f64() * 1e6 / f64::from(sessions)])
 }
 
-async fn settled(server: &Server) -> Result<u64, Failure> {
+async fn settled(server: &Server, stop: &AtomicBool) -> Result<u64, Failure> {
+    let began = Instant::now();
     let mut before = server.own_memory()?;
     loop {
         sleep(WEIGH).await;
         let now = server.own_memory()?;
         if now.abs_diff(before) < 64 * 1024 {
             return Ok(now);
+        }
+        if stop.load(Ordering::Relaxed) || began.elapsed() > PATIENCE {
+            return Err("the server's memory does not come to rest".into());
         }
         before = now;
     }

@@ -25,7 +25,8 @@ use std::{
 /// How long anything may take that should take no time.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// After the last has joined: what is told of the others' coming has come by then.
-const SETTLE: Duration = Duration::from_millis(500);
+/// A room of many tells their number at most once a second.
+const SETTLE: Duration = Duration::from_millis(1500);
 /// No message is longer when it is inflated.
 const INFLATED_MAX: usize = 64 * 1024;
 /// Where all are.

@@ -1,4 +1,5 @@
 //! What a core is told at its start.
+use crate::auth::{Auth, LinkToken};
 use std::time::Duration;
 
 /// A core's settings; `hearth` fills them from flags, environment and file.
@@ -30,6 +31,10 @@ pub struct Config {
     pub max_meta_bytes: usize,
     /// How long a drain may take.
     pub drain_timeout: Duration,
+    /// How callers are let in.
+    pub auth: Auth,
+    /// What an edge shows to be let in.
+    pub link_token: Option<LinkToken>,
     /// Whether reflection shows the schema.
     pub reflection: bool,
 }
@@ -63,6 +68,8 @@ impl Default for Config {
             presence_max: 500,
             max_meta_bytes: 4096,
             drain_timeout: Duration::from_secs(10),
+            auth: Auth::Dev,
+            link_token: None,
             reflection: true,
         }
     }

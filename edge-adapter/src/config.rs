@@ -25,7 +25,7 @@ pub struct Config {
     /// Any port of localhost may connect too.
     pub allow_local_origins: bool,
     /// Serve the playground page at `/`.
-    pub playground: bool,
+    pub playground: Option<bool>,
     /// How long a drain may take.
     pub drain_timeout: Duration,
     /// How many shards; one per processor unless said.

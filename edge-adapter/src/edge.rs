@@ -39,10 +39,25 @@ impl Edge {
             let link = link.clone();
             move || link.attached()
         });
+        let dev_mode = Box::new({
+            let link = link.clone();
+            move || link.dev_mode()
+        });
         let (draining, tasks) = (CancellationToken::new(), TaskTracker::new());
         let polls = Polls::default();
         let calls = Calls::new(shards.desk().clone(), upstream, &config, metrics.clone());
-        let doors = Doors { config, shards, polls, calls, metrics, attached, metrics_text, draining, tasks };
+        let doors = Doors {
+            config,
+            shards,
+            polls,
+            calls,
+            metrics,
+            attached,
+            dev_mode,
+            metrics_text,
+            draining,
+            tasks,
+        };
         let doors = Arc::new(doors);
         Self { doors, link }
     }

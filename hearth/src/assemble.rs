@@ -6,9 +6,10 @@ use crate::{
     pages::{self, MetricsText},
     settings::{Common, CoreOnly, CoreSettings, EdgeOnly, EdgeSettings, Limits, Serve},
     shutdown::{self, Signals},
-    telemetry,
+    telemetry, tokens,
 };
 use hearth_core::Core;
+use hearth_core::auth::{Auth, LinkToken};
 use hearth_edge::{Edge, link::Dialer};
 use prometheus_client::registry::Registry;
 use std::{
@@ -31,7 +32,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Looks at settings that are each right and together are not.
 pub fn check(settings: &Serve) -> Result<(), String> {
     telemetry::filter(&settings.common).map(drop)?;
-    refuse_open_doors(&settings.common, &[("--grpc", settings.core.grpc), ("--http", settings.edge.http)])
+    let auth = tokens::auth(&settings.core)?;
+    let doors = [("--grpc", settings.core.grpc), ("--http", settings.edge.http)];
+    refuse_open_doors(&settings.common, &auth, &doors)
 }
 
 /// `hearth serve`: core and edge in one process.
@@ -39,19 +42,21 @@ pub async fn serve(settings: Serve) -> Result<(), String> {
     let Serve { common, limits, core, edge } = settings;
     telemetry::start(&common)?;
     let files = raise_file_limit();
-    refuse_open_doors(&common, &[("--grpc", core.grpc), ("--http", edge.http)])?;
+    let auth = tokens::auth(&core)?;
+    let mode = Mode::of(&auth);
+    refuse_open_doors(&common, &auth, &[("--grpc", core.grpc), ("--http", edge.http)])?;
     let signals = Signals::listen().map_err(|error| error.to_string())?;
     let (grpc, http) = (listen("--grpc", core.grpc)?, listen("--http", edge.http)?);
     let mut registry = Registry::default();
     let text = LateText::default();
     // Browsers first: what they publish while they leave still reaches the core. It keeps a quarter for its goodbyes.
     let edge_time = common.drain_timeout * 3 / 4;
-    let the_core = Core::in_memory(core_config(&limits, &core, common.drain_timeout), &mut registry);
+    let the_core = Core::in_memory(core_config(&common, &limits, &core, auth), &mut registry);
     let dialers = vec![Dialer::in_process(the_core.link_service())];
-    let config = edge_config(&common, &limits, &edge, edge_time, files);
+    let config = edge_config(&common, &limits, &edge, mode, edge_time, files);
     let the_edge = Edge::new(config, dialers, &mut registry, text.reader());
     text.set(registry);
-    greet(Some(&http), Some(&grpc), None)?;
+    greet(mode, Some(&http), Some(&grpc), None)?;
     let (edge_ends, core_ends) = (CancellationToken::new(), CancellationToken::new());
     let clock = tokio::spawn({
         let core = the_core.clone();
@@ -85,15 +90,17 @@ pub async fn core(settings: CoreOnly) -> Result<(), String> {
     let CoreOnly { common, limits, core, alone } = settings;
     telemetry::start(&common)?;
     raise_file_limit();
-    refuse_open_doors(&common, &[("--grpc", core.grpc)])?;
+    let auth = tokens::auth(&core)?;
+    let mode = Mode::of(&auth);
+    refuse_open_doors(&common, &auth, &[("--grpc", core.grpc)])?;
     let signals = Signals::listen().map_err(|error| error.to_string())?;
     let grpc = listen("--grpc", core.grpc)?;
     let metrics = alone.metrics.map(|address| listen("--metrics", address)).transpose()?;
     let mut registry = Registry::default();
-    let the_core = Core::in_memory(core_config(&limits, &core, common.drain_timeout), &mut registry);
+    let the_core = Core::in_memory(core_config(&common, &limits, &core, auth), &mut registry);
     let text = LateText::default();
     text.set(registry);
-    greet(None, Some(&grpc), metrics.as_ref())?;
+    greet(mode, None, Some(&grpc), metrics.as_ref())?;
     let ends = CancellationToken::new();
     let ready = {
         let ends = ends.clone();
@@ -131,16 +138,17 @@ pub async fn edge(settings: EdgeOnly) -> Result<(), String> {
     let EdgeOnly { common, limits, edge, alone } = settings;
     telemetry::start(&common)?;
     let files = raise_file_limit();
-    let dialers: Result<Vec<Dialer>, _> = alone.core.iter().map(|url| Dialer::url(url)).collect();
+    let dialers: Result<Vec<Dialer>, _> =
+        alone.core.iter().map(|url| Dialer::url(url, common.link_token.as_deref())).collect();
     let dialers = dialers.map_err(|error| format!("--core: {error}"))?;
     let signals = Signals::listen().map_err(|error| error.to_string())?;
     let http = listen("--http", edge.http)?;
     let mut registry = Registry::default();
     let text = LateText::default();
-    let config = edge_config(&common, &limits, &edge, common.drain_timeout, files);
+    let config = edge_config(&common, &limits, &edge, Mode::AsTheCore, common.drain_timeout, files);
     let the_edge = Edge::new(config, dialers, &mut registry, text.reader());
     text.set(registry);
-    greet(Some(&http), None, None)?;
+    greet(Mode::AsTheCore, Some(&http), None, None)?;
     let ends = CancellationToken::new();
     let serving = the_edge.serve(http, ends.clone().cancelled_owned());
     let work = async { serving.await.map_err(|error| error.to_string()) };
@@ -156,10 +164,10 @@ fn raise_file_limit() -> u64 {
 }
 
 /// Dev mode lets anyone in, so it stays on this machine unless somebody says otherwise.
-fn refuse_open_doors(common: &Common, doors: &[(&str, SocketAddr)]) -> Result<(), String> {
+fn refuse_open_doors(common: &Common, auth: &Auth, doors: &[(&str, SocketAddr)]) -> Result<(), String> {
     match doors.iter().find(|(_, address)| !address.ip().is_loopback()) {
-        Some((flag, address)) if !common.insecure => Err(format!(
-            "{flag} {address} can be reached by others, and in dev mode anyone may come in; use a loopback address, or say --insecure"
+        Some((flag, address)) if auth.is_dev() && !common.insecure => Err(format!(
+            "{flag} {address} can be reached by others, and in dev mode anyone may come in; use a loopback address, ask for tokens (--jwt-hs256-secret, --jwt-public-key), or say --insecure"
         )),
         _ => Ok(()),
     }
@@ -175,17 +183,38 @@ fn listen(flag: &str, address: SocketAddr) -> Result<TcpListener, String> {
     bind().map_err(|error| format!("{flag} {address}: {error}"))
 }
 
+/// How callers are let in, as it is said at the start.
+#[derive(Clone, Copy)]
+enum Mode {
+    Dev,
+    Tokens,
+    AsTheCore,
+}
+
+impl Mode {
+    fn may_be_dev(self) -> bool {
+        matches!(self, Mode::Dev | Mode::AsTheCore)
+    }
+
+    fn of(auth: &Auth) -> Mode {
+        if auth.is_dev() { Mode::Dev } else { Mode::Tokens }
+    }
+}
+
 /// Tells a person, and whoever reads our output, where we are.
 fn greet(
+    mode: Mode,
     http: Option<&TcpListener>,
     grpc: Option<&TcpListener>,
     metrics: Option<&TcpListener>,
 ) -> Result<(), String> {
     let address = |listener: &TcpListener| listener.local_addr().map_err(|error| error.to_string());
-    println!(
-        "Hearth {} in dev mode: no tokens, anyone who can reach it may come in",
-        env!("CARGO_PKG_VERSION")
-    );
+    let mode = match mode {
+        Mode::Dev => "in dev mode: no tokens, anyone who can reach it may come in",
+        Mode::Tokens => "with tokens: every caller needs one",
+        Mode::AsTheCore => "as its core says: with tokens, or in dev mode",
+    };
+    println!("Hearth {} {mode}", env!("CARGO_PKG_VERSION"));
     if let Some(metrics) = metrics {
         println!("metrics listening on http://{}", address(metrics)?);
     }
@@ -198,7 +227,13 @@ fn greet(
     Ok(())
 }
 
-fn core_config(limits: &Limits, core: &CoreSettings, drain_timeout: Duration) -> hearth_core::config::Config {
+fn core_config(
+    common: &Common,
+    limits: &Limits,
+    core: &CoreSettings,
+    auth: Auth,
+) -> hearth_core::config::Config {
+    let drain_timeout = common.drain_timeout;
     hearth_core::config::Config {
         history_size: core.history_size,
         history_ttl: core.history_ttl,
@@ -212,6 +247,8 @@ fn core_config(limits: &Limits, core: &CoreSettings, drain_timeout: Duration) ->
         presence_timeout: core.presence_timeout,
         presence_max: core.presence_max,
         max_meta_bytes: core.max_meta_bytes,
+        auth,
+        link_token: common.link_token.as_deref().and_then(LinkToken::new),
         drain_timeout,
         reflection: core.reflection,
     }
@@ -221,10 +258,12 @@ fn edge_config(
     common: &Common,
     limits: &Limits,
     edge: &EdgeSettings,
+    mode: Mode,
     drain_timeout: Duration,
     files: u64,
 ) -> hearth_edge::config::Config {
     let bearable = usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX).max(1);
+    let accept_dev_mode = common.insecure || edge.http.ip().is_loopback();
     let shards = match edge.shards {
         0 => thread::available_parallelism().map_or(1, usize::from),
         shards => usize::from(shards),
@@ -239,11 +278,14 @@ fn edge_config(
         max_connections: edge.max_connections.unwrap_or(bearable),
         max_connections_per_address: edge.max_connections_per_address,
         allowed_origins: edge.allowed_origins.clone(),
-        allow_local_origins: true,
-        playground: edge.playground.unwrap_or(true),
+        allow_local_origins: mode.may_be_dev() && accept_dev_mode,
+        playground: match mode {
+            Mode::AsTheCore => edge.playground,
+            Mode::Dev | Mode::Tokens => Some(edge.playground.unwrap_or(mode.may_be_dev())),
+        },
         drain_timeout: drain_timeout - LAST_WORDS.min(drain_timeout / 6),
         shards,
-        accept_dev_mode: common.insecure || edge.http.ip().is_loopback(),
+        accept_dev_mode,
     }
 }
 

@@ -4,6 +4,7 @@ mod pages;
 mod settings;
 mod shutdown;
 mod telemetry;
+mod tokens;
 
 use settings::{Cli, Command};
 use std::{env, ffi::OsString, process::ExitCode, time::Duration};
@@ -56,6 +57,7 @@ async fn run(cli: Cli) -> Result<(), String> {
         Some(Command::Serve(settings)) => assemble::serve(*settings).await,
         Some(Command::Core(settings)) => assemble::core(*settings).await,
         Some(Command::Edge(settings)) => assemble::edge(*settings).await,
+        Some(Command::Token(args)) => tokens::mint(&args).map(|token| println!("{token}")),
         Some(Command::Bench(args)) => hearth_bench::run(args).await.map_err(|error| error.to_string()),
         Some(Command::CheckConfig(_)) => Err(settings::command().render_usage().to_string()),
     }

@@ -94,6 +94,13 @@ test('all examples are what they are examples of', () => {
   }
 });
 
+/** What comes in time, or an error. */
+const within = (promise) =>
+  Promise.race([
+    promise,
+    new Promise((_, reject) => setTimeout(reject, 10_000, new Error('nothing came within 10 s')).unref()),
+  ]);
+
 test('what is said over a WebSocket is what is described, all of it', async () => {
   const [command, envelope] = [judge('receiveFromSession'), judge('sendToSession')];
   const [ann, bob] = [new Client('/ws/general?user=ann'), new Client('/ws?user=bob')];
@@ -108,6 +115,7 @@ test('what is said over a WebSocket is what is described, all of it', async () =
     { type: 'presence', id: 'p', room: 'general', data: { meta: { status: 'away' } } },
     { type: 'history', id: 'h', room: 'general', data: { limit: 5 } },
     { type: 'auth', id: 'a', data: { token: 'none' } },
+    { type: 'leave', id: 'e', room: 'elsewhere' },
     { type: 'ping', id: 'g' },
     { type: 'leave', id: 'l', room: 'general' },
   ];
@@ -131,11 +139,11 @@ test('what is said over a WebSocket is what is described, all of it', async () =
   seen.add('PublishedSystemEnvelope');
   assert.deepEqual([...seen].sort(), [...messages('sendToSession').values()].flat().sort());
   bob.socket.send(Buffer.from('binary'), { binary: true });
-  const { code, reason } = await bob.closed;
+  const { code, reason } = await within(bob.closed);
   const known = description.channels.session['x-close-codes'].find((close) => close.code === code);
   assert.deepEqual([code, reason], [1003, known?.reason]);
   ann.socket.close(1000);
-  await ann.closed;
+  await within(ann.closed);
 });
 
 test('what is wrongly said is not described', () => {

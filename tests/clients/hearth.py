@@ -27,7 +27,12 @@ class Hearth:
         self.doors = {}
         self.listening = threading.Event()
         self.process = subprocess.Popen(
-            [binary(), "serve", *anywhere, *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [binary(), "serve", *anywhere, *flags],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # A developer's own settings are none of these stories'.
+            env={name: value for name, value in os.environ.items() if not name.startswith("HEARTH_")},
         )
         threading.Thread(target=self._read, daemon=True).start()
         if not self.listening.wait(START_S) or "grpc" not in self.doors:

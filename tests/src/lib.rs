@@ -16,6 +16,7 @@ pub mod process;
 pub mod proxy;
 pub mod raw;
 pub mod sse;
+pub mod token;
 pub mod transports;
 
 use std::{future::Future, time::Duration};

@@ -1,6 +1,6 @@
 //! What tokens are verified with. The algorithm is fixed by the key and never by the token: so a public key cannot be passed off as a secret.
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use thiserror::Error;
 
 /// What stands in the first line of a private key, of whatever kind.
@@ -22,6 +22,11 @@ pub enum BadKey {
         "not a public key in PEM: RSA, EC (P-256) and Ed25519 are known, in SPKI form (`BEGIN PUBLIC KEY`)"
     )]
     Pem,
+    /// No PEM of a private key, or of a kind that is not spoken here.
+    #[error(
+        "not a private key in PEM: RSA, EC (P-256) and Ed25519 are known, in PKCS#8 form (`BEGIN PRIVATE KEY`)"
+    )]
+    PrivatePem,
     /// No JWKS.
     #[error("not a JWKS: {0}")]
     Set(String),
@@ -53,6 +58,32 @@ const PS256: &[Algorithm] = &[Algorithm::PS256];
 const EC: &[Algorithm] = &[Algorithm::ES256];
 const ED: &[Algorithm] = &[Algorithm::EdDSA];
 const SECRET: &[Algorithm] = &[Algorithm::HS256];
+
+/// A key that tokens are signed with.
+pub struct SigningKey {
+    pub(super) algorithm: Algorithm,
+    pub(super) key: EncodingKey,
+}
+
+impl SigningKey {
+    /// The secret that the other side knows too.
+    pub fn secret(secret: &[u8]) -> Result<SigningKey, BadKey> {
+        if secret.is_empty() {
+            return Err(BadKey::Empty);
+        }
+        Ok(SigningKey { algorithm: Algorithm::HS256, key: EncodingKey::from_secret(secret) })
+    }
+
+    /// A private key in PEM, PKCS#8.
+    pub fn pem(pem: &[u8]) -> Result<SigningKey, BadKey> {
+        let key = |algorithm, key| SigningKey { algorithm, key };
+        EncodingKey::from_rsa_pem(pem)
+            .map(|rsa| key(Algorithm::RS256, rsa))
+            .or_else(|_| EncodingKey::from_ec_pem(pem).map(|ec| key(Algorithm::ES256, ec)))
+            .or_else(|_| EncodingKey::from_ed_pem(pem).map(|ed| key(Algorithm::EdDSA, ed)))
+            .map_err(|_| BadKey::PrivatePem)
+    }
+}
 
 impl Key {
     /// A secret that is shared with whoever makes tokens.

@@ -1,11 +1,11 @@
 //! From a token to a grant.
 use super::crypto;
 use super::grant::{Acts, Grant, Rule};
-use super::keys::Key;
+use super::keys::{Key, SigningKey};
 use crate::room::id::UserName;
 use hearth_proto::payload;
-use jsonwebtoken::{Header, Validation, decode, decode_header};
-use serde::Deserialize;
+use jsonwebtoken::{Header, Validation, decode, decode_header, encode};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::time::Duration;
 use thiserror::Error;
@@ -64,6 +64,7 @@ struct Claims {
     aud: Option<Audience>,
     iss: Option<String>,
     jti: Option<String>,
+    #[serde(default, deserialize_with = "present")]
     hearth: Option<HearthClaims>,
 }
 
@@ -76,6 +77,7 @@ enum Audience {
 
 #[derive(Default, Deserialize)]
 struct HearthClaims {
+    #[serde(default, deserialize_with = "present")]
     rooms: Option<Vec<RoomClaims>>,
     #[serde(default)]
     service: bool,
@@ -153,6 +155,12 @@ impl Verifier {
     }
 }
 
+/// Makes a token of claims.
+pub fn sign(claims: &serde_json::Value, key: &SigningKey) -> Result<String, jsonwebtoken::errors::Error> {
+    crypto::install();
+    encode(&Header::new(key.algorithm), claims, &key.key)
+}
+
 /// Whether a token's header names this key, and an algorithm that is the key's.
 fn is_meant(key: &Key, header: &Header) -> bool {
     let named = match (&key.id, &header.kid) {
@@ -177,6 +185,11 @@ fn read(token: &str, key: &Key) -> Result<Claims, BadToken> {
         ErrorKind::Json(_) | ErrorKind::Utf8(_) => BadToken::Claims("their shape is another"),
         _ => BadToken::Unreadable,
     })
+}
+
+/// A claim that is there has a value: `null` would mean that there is no limit.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 /// Seconds that may be anything. What is before 1970 is long over, and what is beyond all time is far away.

@@ -1,5 +1,6 @@
 //! What is put into a subscriber's queue.
 use super::Error;
+use crate::auth::grant::Grant;
 use crate::room::{
     event::Event,
     feed::Carries,
@@ -10,6 +11,7 @@ use crate::room::{
 };
 use bytes::Bytes;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// A live event on its way to all subscribers: encoded once, by whoever needs it first.
 #[derive(Debug)]
@@ -99,8 +101,8 @@ pub struct Place {
     pub recovered: Option<bool>,
     /// How many events are missing to the top.
     pub replayed: u64,
-    /// The number of the telling of presence that knows of the session.
-    pub presence: u64,
+    /// The number of the telling of presence that knows of the session; none if it may not see who is online there.
+    pub presence: Option<u64>,
 }
 
 /// One thing in a subscriber's queue.
@@ -161,9 +163,15 @@ pub enum Delivery {
         to: To,
         /// Its id.
         session: Arc<str>,
-        /// Its user.
-        user: Arc<str>,
+        /// Who it is, and what it may do.
+        grant: Arc<Grant>,
     },
+    /// A session's token is another one now.
+    Refreshed(To, Arc<Grant>),
+    /// The token of a stream's session ends soon: when, since 1970.
+    Expiring(Duration),
+    /// A session may no longer be in a room, and is not.
+    PutOut(To, RoomName),
     /// A session is not let in.
     Refused(To, Error),
     /// The stream is attached.

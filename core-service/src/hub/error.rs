@@ -30,6 +30,14 @@ pub enum Error {
     /// The session is not in that room.
     #[error("the session is not in this room")]
     NotJoined,
+    /// Who it is, is not known.
+    #[error("{message}")]
+    Unauthenticated {
+        /// For programs.
+        reason: &'static str,
+        /// For people.
+        message: String,
+    },
     /// Not allowed.
     #[error("{0}")]
     Forbidden(&'static str),

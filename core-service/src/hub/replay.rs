@@ -32,8 +32,8 @@ pub struct JoinRequest {
     pub since: Option<Position>,
     /// Without `since`: how many of the newest events to replay.
     pub history: usize,
-    /// The number of the telling of presence that knows of the session.
-    pub presence: u64,
+    /// The number of the telling of presence that knows of the session; none if it may not see who is online there.
+    pub presence: Option<u64>,
 }
 
 impl Hub {
@@ -63,7 +63,7 @@ impl Hub {
         let _entered = self.enter(room).await?;
         self.take_turn(room, start, |members, turn| {
             self.metrics.joined(turn.recovered);
-            outbox.push(Delivery::Resumed(to.clone(), place(room, &turn, 0), turn.page));
+            outbox.push(Delivery::Resumed(to.clone(), place(room, &turn, Some(0)), turn.page));
             if sessions > 0 {
                 add(members, outbox, sessions);
             }
@@ -86,7 +86,7 @@ impl Hub {
             } else {
                 self.metrics.joined(turn.recovered);
                 let to = To { request: 0, id: None, ..to.clone() };
-                outbox.push(Delivery::Joined(to, place(room, &turn, 0), turn.page));
+                outbox.push(Delivery::Joined(to, place(room, &turn, Some(0)), turn.page));
             }
         })
         .await
@@ -181,7 +181,7 @@ impl Hub {
     }
 }
 
-fn place(room: &RoomName, turn: &Turn, presence: u64) -> Place {
+fn place(room: &RoomName, turn: &Turn, presence: Option<u64>) -> Place {
     let (position, recovered, replayed) = (turn.position.clone(), turn.recovered, turn.replayed);
     Place { room: room.clone(), position, recovered, replayed, presence }
 }

@@ -117,7 +117,7 @@ impl Rooms {
             position: feed.position().clone(),
             recovered: None,
             replayed: 0,
-            presence: 0,
+            presence: Some(0),
         };
         outbox.push(Delivery::StillJoined(to.clone(), place));
         true
@@ -197,7 +197,7 @@ impl Room {
                 position: position.clone(),
                 recovered: Some(false),
                 replayed: 0,
-                presence: 0,
+                presence: Some(0),
             };
             let page = ReplayPage { after: position.seq, events: Vec::new(), live: true };
             member.outbox.push(Delivery::Resumed(To::default(), place, page));

@@ -1,6 +1,7 @@
 //! Protobuf into the domain's words and back, by hand, here and nowhere else.
 use super::status;
 use crate::{
+    auth::grant::{Acts, Grant, Rule},
     hub::{
         Delivery, Error, To,
         delivery::{Place, SharedPresence},
@@ -17,7 +18,7 @@ use crate::{
 };
 use bytes::Bytes;
 use hearth_proto::{payload, v1};
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 /// The most events of one read, and how many when nothing is said.
 const HISTORY_LIMIT: (u32, u32) = (1000, 100);
@@ -261,6 +262,7 @@ fn ack(room: Option<&RoomName>, at: Option<&Position>, duplicate: bool) -> v1::A
         room: room.map(|room| room.as_str().to_owned()).unwrap_or_default(),
         position: at.map(position),
         duplicate,
+        expires_at: None,
     }
 }
 
@@ -271,10 +273,61 @@ pub(super) fn room_event(one: &Event) -> v1::CoreFrame {
     v1::CoreFrame { session: 0, request: 0, frame: Some(frame) }
 }
 
+fn left(room: &RoomName) -> v1::Left {
+    v1::Left { room: room.as_str().to_owned() }
+}
+
+/// A time since 1970.
+pub(super) fn moment(at: Duration) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: at.as_secs() as i64, nanos: at.subsec_nanos() as i32 }
+}
+
+/// A grant, as an edge keeps it.
+fn opened(grant: &Grant) -> v1::Opened {
+    let rules = |rules: &Vec<Rule>| v1::Permissions {
+        rooms: rules
+            .iter()
+            .map(|rule| v1::RoomPermissions {
+                r#match: rule.pattern.clone().into(),
+                allow: rule.allow.names().map(str::to_owned).collect(),
+            })
+            .collect(),
+    };
+    v1::Opened {
+        user: grant.user.as_str().to_owned(),
+        expires_at: grant.expires_at.map(moment),
+        service: grant.service,
+        permissions: grant.rules.as_ref().map(rules),
+        token_id: grant.token_id.clone().unwrap_or_default().into(),
+        meta: grant.meta.clone().unwrap_or_default().into(),
+    }
+}
+
+/// A grant that an edge has kept, as a core gave it.
+pub(super) fn reopened(opened: v1::Opened) -> Result<Grant, Error> {
+    let v1::Opened { user, expires_at, service, permissions, token_id, meta } = opened;
+    let rule = |v1::RoomPermissions { r#match, allow }| Rule {
+        pattern: r#match.into(),
+        allow: Acts::named(allow.iter().map(String::as_str)),
+    };
+    let end = |at: prost_types::Timestamp| {
+        Duration::new(at.seconds.try_into().unwrap_or(0), at.nanos.clamp(0, 999_999_999) as u32)
+    };
+    Ok(Grant {
+        user: UserName::new(&user)?,
+        service,
+        rules: permissions.map(|permissions| permissions.rooms.into_iter().map(rule).collect()),
+        expires_at: expires_at.map(end),
+        token_id: (!token_id.is_empty()).then(|| token_id.into()),
+        meta: (!meta.is_empty()).then(|| meta.into()),
+    })
+}
+
 /// Who this core is, for `attached`.
 pub(super) struct Identity {
     pub(super) core: String,
     pub(super) engine: String,
+    pub(super) dev_mode: bool,
     pub(super) presence_timeout_ms: u64,
 }
 
@@ -288,7 +341,8 @@ pub(super) fn core_frame(delivery: &Delivery, identity: &Identity) -> v1::CoreFr
             let joined = v1::LinkJoined {
                 joined: Some(joined(place)),
                 page: Some(page(&place.room, replay)),
-                presence: place.presence,
+                presence: place.presence.unwrap_or(0),
+                presence_hidden: place.presence.is_none(),
             };
             (to, Frame::Joined(joined))
         }
@@ -301,6 +355,7 @@ pub(super) fn core_frame(delivery: &Delivery, identity: &Identity) -> v1::CoreFr
                     joined: Some(joined(place)),
                     page: Some(nothing),
                     presence: 0,
+                    presence_hidden: false,
                 }),
             )
         }
@@ -322,9 +377,12 @@ pub(super) fn core_frame(delivery: &Delivery, identity: &Identity) -> v1::CoreFr
             let list = v1::OnlineList { online: all_online(online), count: *count as u64 };
             (to, Frame::Online(list))
         }
-        Delivery::Opened { to, user, .. } => {
-            (to, Frame::Opened(v1::Opened { user: user.as_ref().to_owned() }))
+        Delivery::Opened { to, grant, .. } | Delivery::Refreshed(to, grant) => {
+            (to, Frame::Opened(opened(grant)))
         }
+        Delivery::PutOut(to, room) => (to, Frame::Left(left(room))),
+        // An edge knows when its sessions' tokens end.
+        Delivery::Expiring(_) => return v1::CoreFrame::default(),
         Delivery::Refused(to, error) => (to, Frame::Refused(status::frame(None, error))),
         Delivery::Attached => {
             let (core, engine) = (identity.core.clone(), identity.engine.clone());
@@ -332,7 +390,7 @@ pub(super) fn core_frame(delivery: &Delivery, identity: &Identity) -> v1::CoreFr
                 protocol: hearth_proto::LINK_PROTOCOL,
                 core,
                 engine,
-                dev_mode: true,
+                dev_mode: identity.dev_mode,
                 presence_timeout_ms: identity.presence_timeout_ms,
             };
             (&nobody, Frame::Attached(attached))
@@ -388,8 +446,19 @@ pub(super) fn connect_frames(
         Delivery::History { to, room, position, events, more } => {
             push(to.id.as_ref(), Frame::History(history(room, position, events, *more)));
         }
-        Delivery::Opened { session, user, .. } => {
-            let (session, user) = (session.as_ref().to_owned(), user.as_ref().to_owned());
+        Delivery::Expiring(end) => {
+            let expires_at = Some(moment(*end));
+            push(None, Frame::TokenExpiring(v1::TokenExpiring { expires_at }));
+        }
+        Delivery::PutOut(_, room) => push(None, Frame::Left(left(room))),
+        Delivery::Refreshed(to, grant) => {
+            if to.id.is_some() {
+                let expires_at = grant.expires_at.map(moment);
+                push(to.id.as_ref(), Frame::Ack(v1::Ack { expires_at, ..v1::Ack::default() }));
+            }
+        }
+        Delivery::Opened { session, grant, .. } => {
+            let (session, user) = (session.as_ref().to_owned(), grant.user.as_str().to_owned());
             let max_message_bytes = max_message_bytes as u64;
             push(
                 None,

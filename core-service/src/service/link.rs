@@ -1,7 +1,7 @@
 //! `LinkService.Attach`: all sessions of an edge on one stream. Written by hand over tonic's own server parts, because what goes out is
 //! encoded already: an event once for all links.
 use super::{
-    Shared,
+    Shared, caller,
     codec::{AttachCodec, Entries},
     convert::{self, Door},
     session::{Command, Sessions},
@@ -37,11 +37,29 @@ const EDGE_MESSAGE_BYTES: usize = 4 << 20;
 #[derive(Clone)]
 pub struct LinkService {
     shared: Arc<Shared>,
+    /// The edge is part of this process.
+    own: bool,
 }
 
 impl LinkService {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    pub(super) fn new(shared: Arc<Shared>, own: bool) -> Self {
+        Self { shared, own }
+    }
+
+    /// Whether an edge is let in. What it says of its sessions is believed, so with tokens nobody may attach who has not shown that it is one.
+    fn admit<T>(&self, request: &Request<T>) -> Result<(), Error> {
+        let refused = |reason, message: &str| Error::Unauthenticated { reason, message: message.to_owned() };
+        let config = &self.shared.config;
+        match &config.link_token {
+            _ if self.own => Ok(()),
+            Some(token) if token.is(caller::bearer(request.metadata())) => Ok(()),
+            Some(_) => Err(refused("LINK_TOKEN_INVALID", "an edge needs this core's link token")),
+            None if config.auth.is_dev() => Ok(()),
+            None => Err(refused(
+                "LINK_TOKEN_MISSING",
+                "with tokens on, a core needs a link token to let edges in",
+            )),
+        }
     }
 }
 
@@ -79,8 +97,9 @@ impl StreamingService<v1::AttachRequest> for LinkService {
     type Future = BoxFuture<'static, Result<Response<Answers>, Status>>;
 
     fn call(&mut self, request: Request<Streaming<v1::AttachRequest>>) -> Self::Future {
-        let shared = self.shared.clone();
+        let (shared, admitted) = (self.shared.clone(), self.admit(&request));
         async move {
+            admitted.map_err(|error| status::status(&error))?;
             shared.streams.admit().map_err(|error| status::status(&error))?;
             Ok(Response::new(attach(shared, request.into_inner())))
         }
@@ -182,14 +201,9 @@ async fn act(sessions: &mut Sessions, outbox: &Outbox, frame: v1::EdgeFrame) {
     let to = To { session, request, id: None };
     let (id, command) = match frame {
         Some(Frame::Open(open)) => {
-            let user = match open.credentials {
-                Some(v1::open_session::Credentials::DevUser(user)) => user,
-                Some(v1::open_session::Credentials::Reopened(opened)) => opened.user,
-                None => String::new(),
-            };
-            return match open.call {
-                true => sessions.open_call(to, &open.id, &user),
-                false => sessions.open(to, &open.id, &user),
+            return match sessions.granted(open.credentials, &open.token, &open.rooms) {
+                Ok(grant) => sessions.open(&to, &open.id, grant, open.call),
+                Err(error) => outbox.push(Delivery::Refused(to, error)),
             };
         }
         Some(Frame::Close(v1::CloseSession { vanished })) => {
@@ -208,6 +222,7 @@ async fn act(sessions: &mut Sessions, outbox: &Outbox, frame: v1::EdgeFrame) {
         Some(Frame::Pull(pull)) => (String::new(), Command::Pull(pull)),
         Some(Frame::ListOnline(list)) => (String::new(), Command::ListOnline(list)),
         Some(Frame::Presence(presence)) => (String::new(), Command::Presence(presence)),
+        Some(Frame::Refresh(v1::RefreshSession { token })) => (String::new(), Command::Auth(token)),
         Some(Frame::Publish(_) | Frame::Hello(_)) | None => {
             outbox.push(Delivery::Failed(
                 to,

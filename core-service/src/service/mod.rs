@@ -2,6 +2,7 @@
 //!
 //! [`link`] and `room` are the services, `session` is what both do for a session, `convert` and `status` are the borders between protobuf's
 //! words and ours. [`Core`] puts them together.
+mod caller;
 mod codec;
 mod convert;
 pub mod link;
@@ -66,6 +67,7 @@ impl Core {
         let identity = Identity {
             core: boot,
             engine: hub.engine_identity().to_owned(),
+            dev_mode: config.auth.is_dev(),
             presence_timeout_ms: config.presence_timeout.as_millis() as u64,
         };
         let (config, streams, health) = (Arc::new(config), Streams::default(), OnceLock::new());
@@ -75,7 +77,7 @@ impl Core {
 
     /// The link's service, for an edge in the same process.
     pub fn link_service(&self) -> link::LinkService {
-        link::LinkService::new(self.shared.clone())
+        link::LinkService::new(self.shared.clone(), true)
     }
 
     /// All services: rooms, link, health, and reflection where it is on.
@@ -91,8 +93,10 @@ impl Core {
         reporter.set_serving::<link::LinkService>().await;
         // Whoever asks for the routes twice has two reporters; the first one's word is as good.
         let _ = self.shared.health.set(reporter);
-        let mut routes =
-            Routes::new(rooms).add_service(presence).add_service(self.link_service()).add_service(health);
+        let mut routes = Routes::new(rooms)
+            .add_service(presence)
+            .add_service(link::LinkService::new(self.shared.clone(), false))
+            .add_service(health);
         if self.shared.config.reflection {
             let builder = || {
                 tonic_reflection::server::Builder::configure()

@@ -1,11 +1,13 @@
 //! `PresenceService`: who is online where, for services.
 use super::{
     Shared,
+    caller::Caller,
     convert::{self, Door},
-    room::{Frames, dev_user},
+    room::{Frames, until},
     status,
 };
 use crate::{
+    auth::grant::Act,
     hub::{Delivery, Error, Gone, Outbox, SharedPresence, To, outbox::Taken},
     room::{
         id::{ClientId, RoomName, UserName},
@@ -43,10 +45,10 @@ impl PresenceService for PresenceRpc {
         &self,
         request: Request<Streaming<v1::TrackRequest>>,
     ) -> Result<Response<Self::TrackStream>, Status> {
-        let caller = dev_user(&request)?;
-        let outbox = self.outbox()?;
+        let caller = Caller::service(&self.shared, &request)?;
+        let (outbox, end) = (self.outbox()?, caller.end());
         let reading = read(self.shared.clone(), outbox.clone(), caller, request.into_inner());
-        let reader = self.shared.streams.adopt(&outbox, reading);
+        let reader = self.shared.streams.adopt(&outbox, until(end, outbox.clone(), reading));
         let frames = async_stream::stream! {
             let _reader = reader;
             loop {
@@ -78,9 +80,11 @@ impl PresenceService for PresenceRpc {
         &self,
         request: Request<v1::ListPresenceRequest>,
     ) -> Result<Response<v1::ListPresenceResponse>, Status> {
+        let caller = Caller::service(&self.shared, &request)?;
         let v1::ListPresenceRequest { room, page_size, page_token } = request.into_inner();
         let size = page_size.unwrap_or(PAGE);
         let listed = convert::room(&room).and_then(|room| {
+            caller.may(Act::Presence, &room)?;
             if !(1..=PAGE).contains(&size) {
                 return Err(Error::Field { field: "page_size", problem: Cow::from("must be 1 to 1000") });
             }
@@ -108,18 +112,36 @@ impl PresenceService for PresenceRpc {
         &self,
         request: Request<v1::WatchPresenceRequest>,
     ) -> Result<Response<Self::WatchPresenceStream>, Status> {
-        let room = convert::room(&request.into_inner().room).map_err(|error| status::status(&error))?;
+        let caller = Caller::service(&self.shared, &request)?;
+        let room = convert::room(&request.into_inner().room)
+            .and_then(|room| caller.may(Act::Presence, &room).map(|()| room))
+            .map_err(|error| status::status(&error))?;
         let outbox = self.outbox()?;
-        let reader = self.shared.streams.adopt(&outbox, std::future::pending());
+        let reader =
+            self.shared.streams.adopt(&outbox, until(caller.end(), outbox.clone(), std::future::pending()));
         self.shared.hub.presence().watch(&room, &outbox);
         let watching = Watching { shared: self.shared.clone(), outbox: outbox.clone(), room };
         let frames = async_stream::stream! {
             let _guards = (reader, watching);
-            while let Taken::Batch(batch) = outbox.take().await {
-                for delivery in batch {
-                    let Delivery::Presence(shared) = delivery else { continue };
-                    for step in convert::presence(&shared) {
-                        yield Ok(v1::WatchPresenceResponse { presence: Some(step) });
+            loop {
+                match outbox.take().await {
+                    Taken::Batch(batch) => {
+                        for delivery in batch {
+                            let Delivery::Presence(shared) = delivery else { continue };
+                            for step in convert::presence(&shared) {
+                                yield Ok(v1::WatchPresenceResponse { presence: Some(step) });
+                            }
+                        }
+                    }
+                    Taken::Overflowed => {
+                        yield Err(status::status(&Error::SlowConsumer));
+                        return;
+                    }
+                    Taken::Ended(error) => {
+                        if let Some(error) = error {
+                            yield Err(status::status(&error));
+                        }
+                        return;
                     }
                 }
             }
@@ -153,7 +175,7 @@ struct Tracked {
     shared: Arc<Shared>,
     outbox: Arc<Outbox>,
     origin: Arc<Origin>,
-    caller: String,
+    caller: Caller,
     rooms: HashMap<RoomName, HashSet<UserName>>,
     users: usize,
 }
@@ -176,7 +198,7 @@ impl Tracked {
         let (session, origin) = (self.session(&user), self.origin.clone());
         let presence = self.shared.hub.presence();
         presence.enter(&room, [Entering { user, session, origin, meta }]);
-        if new_room {
+        if new_room && self.caller.grant.may(Act::Presence, &room) {
             presence.watch(&room, &self.outbox);
         }
         Ok(room)
@@ -199,8 +221,14 @@ impl Tracked {
     }
 
     fn whom(&self, room: &str, user: &str) -> Result<(RoomName, UserName), Error> {
-        let user = if user.is_empty() { &self.caller } else { user };
-        Ok((convert::room(room)?, UserName::new(user)?))
+        let own = &self.caller.speaks_as;
+        let user = if user.is_empty() && self.caller.is_named { own.clone() } else { UserName::new(user)? };
+        if user != *own {
+            self.caller.must_be_service()?;
+        }
+        let room = convert::room(room)?;
+        self.caller.may(Act::Join, &room)?;
+        Ok((room, user))
     }
 
     /// A stream is one session of each user that it keeps.
@@ -228,7 +256,7 @@ impl Drop for Tracked {
 async fn read(
     shared: Arc<Shared>,
     outbox: Arc<Outbox>,
-    caller: String,
+    caller: Caller,
     mut requests: Streaming<v1::TrackRequest>,
 ) {
     let origin = shared.hub.presence().origin("");

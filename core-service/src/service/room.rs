@@ -1,16 +1,21 @@
 //! `RoomService`: rooms for services.
 use super::{
     Shared,
+    caller::{self, Caller},
     convert::{self, Door, Sent},
-    session::{Command, Sessions},
+    session::{Command, Sessions, may_publish},
     status,
 };
 use crate::{
-    hub::{Delivery, Error, Gone, JoinRequest, Outbox, SharedEvent, To, outbox::Taken},
+    auth::{
+        grant::{Act, Grant},
+        token::BadToken,
+    },
+    hub::{Delivery, Error, Gone, JoinRequest, Listed, Outbox, SharedEvent, To, outbox::Taken},
     room::{
         event::{Event, Kind},
         feed::Carries,
-        id::{RoomName, UserName},
+        id::RoomName,
         position::Position,
     },
 };
@@ -21,8 +26,12 @@ use std::{
     collections::HashSet,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 use tonic::{Request, Response, Status, Streaming};
+
+/// How long before its token's end a session is told.
+const WARNING: Duration = Duration::from_secs(30);
 
 /// The service.
 #[derive(Clone)]
@@ -35,14 +44,6 @@ pub(super) type Frames<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>
 /// Rooms in which a session does not want its own live events.
 type Silent = Arc<Mutex<HashSet<String>>>;
 
-/// In dev mode a caller is whoever the `user` metadata says.
-pub(super) fn dev_user<T>(request: &Request<T>) -> Result<String, Status> {
-    let Some(user) = request.metadata().get("user") else { return Ok(String::new()) };
-    let text = std::str::from_utf8(user.as_bytes()).unwrap_or("\0");
-    UserName::new(text).map_err(|error| status::status(&error.into()))?;
-    Ok(text.to_owned())
-}
-
 #[tonic::async_trait]
 impl RoomService for Rooms {
     type ConnectStream = Frames<v1::ConnectResponse>;
@@ -52,14 +53,14 @@ impl RoomService for Rooms {
         &self,
         request: Request<Streaming<v1::ConnectRequest>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
-        let user = dev_user(&request)?;
+        let caller = Caller::of(&self.shared, &request, caller::guest)?;
         self.shared.streams.admit().map_err(|error| status::status(&error))?;
         let shared = self.shared.clone();
         let outbox = Arc::new(Outbox::new(shared.config.session_queue_bytes, shared.metrics.clone()));
         let silent = Silent::default();
         let id: Arc<str> = super::random_id().into();
         let reading =
-            read(shared.clone(), outbox.clone(), silent.clone(), (id.clone(), user), request.into_inner());
+            read(shared.clone(), outbox.clone(), silent.clone(), (id.clone(), caller), request.into_inner());
         let reader = shared.streams.adopt(&outbox, reading);
         let hides = move |event: &Event| {
             event.session.as_deref() == Some(&*id)
@@ -95,20 +96,21 @@ impl RoomService for Rooms {
         &self,
         request: Request<v1::PublishRequest>,
     ) -> Result<Response<v1::PublishResponse>, Status> {
-        let user = dev_user(&request)?;
-        let user = if user.is_empty() { "service".to_owned() } else { user };
+        let caller = Caller::service(&self.shared, &request)?;
         let v1::PublishRequest { room, kind, id, payload, epoch } = request.into_inner();
         let hub = &self.shared.hub;
         let published = async {
-            let author = UserName::new(&user)?;
+            let author = caller.speaks_as.clone();
             let sent = Sent { room: &room, kind, id: &id, payload };
             let new =
                 convert::new_event(sent, &author, None, Door::Service, self.shared.config.max_message_bytes)?;
+            may_publish(&caller.grant, new.kind, &new.room)?;
             if new.kind.is_ephemeral() {
                 if new.kind == Kind::Typing {
                     // Nobody's session ends it, so it ends by itself.
                     let active = convert::typing(&new.payload)?;
-                    hub.note_typing(&new.room, &format!("call.{user}").into(), &author, active);
+                    let call = format!("call.{}", author.as_str()).into();
+                    hub.note_typing(&new.room, &call, &author, active);
                 }
                 hub.broadcast(new).await?;
                 return Ok(None);
@@ -133,9 +135,11 @@ impl RoomService for Rooms {
         &self,
         request: Request<v1::ListMessagesRequest>,
     ) -> Result<Response<v1::ListMessagesResponse>, Status> {
+        let caller = Caller::service(&self.shared, &request)?;
         let v1::ListMessagesRequest { room, after, before, limit } = request.into_inner();
         let read = async {
             let room = convert::room(&room)?;
+            caller.may(Act::History, &room)?;
             let max_bytes = self.shared.config.history_page_bytes();
             self.shared.hub.read(&room, convert::range(after, before, limit, max_bytes)?).await
         };
@@ -151,6 +155,8 @@ impl RoomService for Rooms {
         &self,
         request: Request<v1::ListRoomsRequest>,
     ) -> Result<Response<v1::ListRoomsResponse>, Status> {
+        let caller = Caller::service(&self.shared, &request)?;
+        caller.must_be_service().map_err(|error| status::status(&error))?;
         let v1::ListRoomsRequest { page_size, page_token, prefix } = request.into_inner();
         let listed = async {
             let size = convert::range(None, None, page_size, usize::MAX)
@@ -170,8 +176,10 @@ impl RoomService for Rooms {
         };
         let (rooms, more) = listed.await.map_err(|error: Error| status::status(&error))?;
         let last = rooms.last().filter(|_| more);
+        // What a token has no business with is not named: a page may be shorter for it.
+        let named = |listed: &&Listed| caller.grant.may(Act::Join, &listed.room.name);
         let next_page_token = last.map(|listed| listed.room.name.as_str().to_owned()).unwrap_or_default();
-        let rooms = rooms.iter().map(|listed| v1::Room {
+        let rooms = rooms.iter().filter(named).map(|listed| v1::Room {
             name: listed.room.name.as_str().to_owned(),
             position: Some(convert::position(&listed.room.position)),
             sessions: listed.sessions,
@@ -180,12 +188,19 @@ impl RoomService for Rooms {
     }
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let caller = Caller::service(&self.shared, &request)?;
         let v1::WatchRequest { room, since, history } = request.into_inner();
-        let room = convert::room(&room).map_err(|error| status::status(&error))?;
+        let room = convert::room(&room)
+            .and_then(|room| {
+                caller.may(Act::Join, &room)?;
+                if history > 0 { caller.may(Act::History, &room) } else { Ok(()) }.map(|()| room)
+            })
+            .map_err(|error| status::status(&error))?;
         self.shared.streams.admit().map_err(|error| status::status(&error))?;
         let shared = self.shared.clone();
         let outbox = Arc::new(Outbox::new(shared.config.session_queue_bytes, shared.metrics.clone()));
-        let ended = shared.streams.adopt(&outbox, std::future::pending());
+        let ended =
+            shared.streams.adopt(&outbox, until(caller.end(), outbox.clone(), std::future::pending()));
         let (since, history) =
             (convert::since(since), history.min(shared.config.history_size as u32) as usize);
         let join = JoinRequest {
@@ -194,7 +209,7 @@ impl RoomService for Rooms {
             room: room.clone(),
             since,
             history,
-            presence: 0,
+            presence: None,
         };
         shared.hub.join(join).await.map_err(|error| status::status(&error))?;
         let membership = Membership { shared: shared.clone(), outbox: outbox.clone(), room };
@@ -225,6 +240,23 @@ impl RoomService for Rooms {
         };
         Ok(Response::new(Box::pin(frames)))
     }
+}
+
+/// Reads a stream until its caller's token has ended.
+pub(super) async fn until(
+    end: impl Future<Output = Error>,
+    outbox: Arc<Outbox>,
+    reading: impl Future<Output = ()>,
+) {
+    tokio::select! {
+        () = reading => {}
+        error = end => outbox.end_with(Some(error)),
+    }
+}
+
+/// The one session of a stream: in whose name it speaks, with the rights of who it is.
+fn as_session(Caller { grant, speaks_as, .. }: Caller) -> Grant {
+    Grant { user: speaks_as, ..grant }
 }
 
 /// A watched room; the watch ends with this.
@@ -284,7 +316,7 @@ impl Follow {
                 Some((_, position)) if position.seq == page.after => (room, position.epoch.clone(), page),
                 _ => return false,
             },
-            Delivery::Left(_, room) => {
+            Delivery::Left(_, room) | Delivery::PutOut(_, room) => {
                 self.paging.retain(|(name, _)| name != room);
                 return true;
             }
@@ -308,15 +340,33 @@ async fn read(
     shared: Arc<Shared>,
     outbox: Arc<Outbox>,
     silent: Silent,
-    (id, user): (Arc<str>, String),
+    (id, caller): (Arc<str>, Caller),
     mut requests: Streaming<v1::ConnectRequest>,
 ) {
     // A stream has one session; it is number 1.
     const ONLY: u64 = 1;
     let mut sessions = Sessions::new(&shared, outbox.clone(), Door::Service, "");
-    sessions.open(To { session: ONLY, ..To::default() }, &id, &user);
+    sessions.open(&To { session: ONLY, ..To::default() }, &id, as_session(caller), false);
+    let mut warned = None;
     loop {
-        let request = match requests.next().await {
+        let end = sessions.ends(ONLY);
+        let expired = || Some(caller::unauthenticated(&BadToken::Expired));
+        if end.is_some_and(|end| end <= caller::now()) {
+            return outbox.end_with(expired());
+        }
+        let warning = end.filter(|_| warned != end).map(|end| end.saturating_sub(WARNING));
+        let request = tokio::select! {
+            request = requests.next() => request,
+            () = caller::until(warning) => {
+                warned = end;
+                outbox.push(Delivery::Expiring(end.unwrap_or_default()));
+                continue;
+            }
+            () = caller::until(end) => {
+                return outbox.end_with(expired());
+            }
+        };
+        let request = match request {
             Some(Ok(request)) => request,
             Some(Err(status)) => {
                 return outbox.end_with(Some(Error::Unreadable(status.message().to_owned())));
@@ -338,6 +388,7 @@ async fn read(
             Some(connect_request::Command::History(history)) => Command::History(history),
             Some(connect_request::Command::Presence(presence)) => Command::Presence(presence),
             Some(connect_request::Command::Ping(_)) => Command::Ping,
+            Some(connect_request::Command::Auth(v1::Auth { token })) => Command::Auth(token),
             None => {
                 let error = Error::Field { field: "command", problem: Cow::from("must be set") };
                 let id = convert::client_id(&request.id).unwrap_or_default();
@@ -345,7 +396,12 @@ async fn read(
                 continue;
             }
         };
-        sessions.run(ONLY, 0, &request.id, command).await;
+        tokio::select! {
+            biased;
+            // It may wait for the engine, or for a client that does not read, longer than its token lasts.
+            () = caller::until(end) => return outbox.end_with(expired()),
+            () = sessions.run(ONLY, 0, &request.id, command) => {}
+        }
         if let Some((room, echo)) = echo {
             // Only rooms that it is in, so the set is bounded as they are.
             if !echo && sessions.is_in(ONLY, &room) {

@@ -1,9 +1,14 @@
 //! The sessions of one stream, and what they may do. A link has all sessions of an edge, a Connect stream has one: the same machinery.
 use super::{
     Shared,
+    caller::{self, allowed},
     convert::{self, Door, Sent},
 };
 use crate::{
+    auth::{
+        grant::{Act, Grant},
+        token::BadToken,
+    },
     config::Config,
     hub::{Delivery, Error, Gone, Hub, JoinRequest, Outbox, To},
     metrics::CoreMetrics,
@@ -20,6 +25,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 /// The most users that one listing names.
@@ -37,6 +43,8 @@ pub(super) enum Command {
     ListOnline(v1::ListOnline),
     Ping,
     Pull(v1::Pull),
+    /// Another token.
+    Auth(String),
 }
 
 impl Command {
@@ -49,7 +57,7 @@ impl Command {
             | Command::Presence(v1::SetPresence { room, .. })
             | Command::ListOnline(v1::ListOnline { room, .. })
             | Command::Pull(v1::Pull { room, .. }) => Some(room),
-            Command::Ping => None,
+            Command::Ping | Command::Auth(_) => None,
         }
     }
 
@@ -61,7 +69,8 @@ impl Command {
 
 pub(super) struct Session {
     pub(super) id: Arc<str>,
-    user: UserName,
+    /// Who it is, and what it may do.
+    grant: Arc<Grant>,
     rooms: HashSet<RoomName>,
     /// It is a single request over HTTP, and needs no join.
     call: bool,
@@ -70,10 +79,15 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// What its token has it show, until it sets something.
+    fn granted_meta(&self) -> Option<Bytes> {
+        self.grant.meta.as_deref().map(|meta| Bytes::copy_from_slice(meta.as_bytes()))
+    }
+
     /// Whose sign of typing its own is. One request says that its user types and another that it does not, so to calls it is the
     /// user's.
     fn types_as(&self) -> Arc<str> {
-        if self.call { format!("call.{}", self.user.as_str()).into() } else { self.id.clone() }
+        if self.call { format!("call.{}", self.grant.user.as_str()).into() } else { self.id.clone() }
     }
 }
 
@@ -99,41 +113,73 @@ impl Sessions {
         Self { hub, config, metrics, outbox, door, origin, open: HashMap::new(), seats: HashMap::new() }
     }
 
-    /// Lets a session in. In dev mode it is whoever it says; nobody in particular is a guest.
-    pub(super) fn open(&mut self, to: To, id: &str, user: &str) {
-        self.let_in(to, id, user, false);
+    /// What a session of an edge may do, by what it or its edge presents. In dev mode it is whoever it says; nobody in particular is a guest.
+    pub(super) fn granted(
+        &self,
+        credentials: Option<v1::open_session::Credentials>,
+        token: &str,
+        rooms: &[String],
+    ) -> Result<Grant, Error> {
+        let grant = self.grant_of(credentials, token)?;
+        let mut rooms = rooms.iter().filter_map(|room| RoomName::new(room).ok()).peekable();
+        let may_come = rooms.peek().is_none()
+            || rooms.any(|room| grant.may(Act::Join, &room) && !is_others(&room, &grant));
+        if may_come { Ok(grant) } else { Err(Error::Forbidden("none of these rooms is open to you")) }
     }
 
-    /// Lets a session in that is a single request over HTTP.
-    pub(super) fn open_call(&mut self, to: To, id: &str, user: &str) {
-        self.let_in(to, id, user, true);
+    fn grant_of(
+        &self,
+        credentials: Option<v1::open_session::Credentials>,
+        token: &str,
+    ) -> Result<Grant, Error> {
+        use v1::open_session::Credentials;
+        let now = caller::now();
+        match credentials {
+            // The link is trusted: it brings what a core has said, which may have ended meanwhile.
+            Some(Credentials::Reopened(opened)) => {
+                let grant = convert::reopened(opened)?;
+                // What was let in without a token, by a core in dev mode, is not let in here.
+                if grant.expires_at.is_none() && !self.config.auth.is_dev() {
+                    return Err(caller::unauthenticated(&BadToken::Missing));
+                }
+                if grant.is_over(now) {
+                    return Err(caller::unauthenticated(&BadToken::Expired));
+                }
+                Ok(grant)
+            }
+            named => {
+                let granted = self.config.auth.admit(token, now);
+                if let Some(grant) = granted.map_err(|error| caller::unauthenticated(&error))? {
+                    return Ok(grant);
+                }
+                let user = match named {
+                    Some(Credentials::DevUser(user)) if !user.is_empty() => user,
+                    _ => caller::guest(),
+                };
+                Ok(Grant::dev(UserName::new(&user)?))
+            }
+        }
     }
 
-    fn let_in(&mut self, to: To, id: &str, user: &str, call: bool) {
-        let guest;
-        let user = if user.is_empty() {
-            guest = format!("guest-{:010x}", fastrand::u64(..1 << 40));
-            &guest
-        } else {
-            user
-        };
-        let user = match UserName::new(user) {
-            Ok(user) => user,
-            Err(error) => return self.outbox.push(Delivery::Refused(to, error.into())),
-        };
+    /// Lets a session in; `call` is one that is a single request over HTTP.
+    pub(super) fn open(&mut self, to: &To, id: &str, mut grant: Grant, call: bool) {
+        // A limit that its maker did not know of hides it, and lets the session in all the same.
+        grant.meta = grant.meta.filter(|meta| meta.len() <= self.config.max_meta_bytes);
         let (rooms, metas) = (HashSet::new(), BTreeMap::new());
-        let session = Session { id: id.into(), user, rooms, call, metas };
-        let opened = Delivery::Opened {
-            to: to.clone(),
-            session: session.id.clone(),
-            user: session.user.as_str().into(),
-        };
+        let session = Session { id: id.into(), grant: Arc::new(grant), rooms, call, metas };
+        let opened =
+            Delivery::Opened { to: to.clone(), session: session.id.clone(), grant: session.grant.clone() };
         if let Some(before) = self.open.insert(to.session, session) {
             self.leave_all(&before, Gone::Vanished);
         } else {
             self.metrics.sessions.inc();
         }
         self.outbox.push(opened);
+    }
+
+    /// When a session's token ends, since 1970; never in dev mode.
+    pub(super) fn ends(&self, number: u64) -> Option<Duration> {
+        self.open.get(&number)?.grant.expires_at
     }
 
     /// A session has gone.
@@ -152,7 +198,7 @@ impl Sessions {
 
     fn leave_all(&mut self, session: &Session, gone: Gone) {
         for room in &session.rooms {
-            self.leave(room, (&session.id, &session.user), gone);
+            self.leave(room, (&session.id, &session.grant.user), gone);
         }
     }
 
@@ -222,7 +268,8 @@ impl Sessions {
         let entering = coming.iter().filter_map(|number| {
             let session = open.get_mut(number)?;
             session.rooms.insert(room.clone());
-            let (user, meta) = (session.user.clone(), session.metas.remove(&room));
+            let user = session.grant.user.clone();
+            let meta = session.metas.remove(&room).or_else(|| session.granted_meta());
             Some(Entering { user, session: session.id.clone(), origin: origin.clone(), meta })
         });
         self.hub.presence().enter(&room, entering.collect::<Vec<_>>());
@@ -269,7 +316,7 @@ impl Sessions {
 
     async fn attempt(&mut self, to: &To, room: Option<&RoomName>, command: Command) -> Result<(), Error> {
         let session = self.open.get_mut(&to.session).ok_or(Error::OutOfTurn("this session is not open"))?;
-        let foreign = room.and_then(RoomName::personal).is_some_and(|owner| owner != session.user.as_str());
+        let foreign = room.is_some_and(|room| is_others(room, &session.grant));
         let ack = |position: Option<Position>| Delivery::Acked {
             to: to.clone(),
             room: room.cloned(),
@@ -281,6 +328,11 @@ impl Sessions {
                 if foreign {
                     return Err(Error::Forbidden(NOT_YOURS));
                 }
+                allowed(&session.grant, Act::Join, room)?;
+                if join.history > 0 && join.since.is_none() {
+                    allowed(&session.grant, Act::History, room)?;
+                }
+                let sees = session.grant.may(Act::Presence, room);
                 if session.rooms.contains(room) {
                     return self.hub.still_joined(&self.outbox, to, room);
                 }
@@ -293,14 +345,15 @@ impl Sessions {
                 // Noted before the join, so that a stream that ends meanwhile leaves nothing behind.
                 session.rooms.insert(room.clone());
                 *self.seats.entry(room.clone()).or_default() += 1;
-                let (user, id) = (session.user.clone(), session.id.clone());
+                let (user, id) = (session.grant.user.clone(), session.id.clone());
                 let entering = Entering {
                     user: user.clone(),
                     session: id.clone(),
                     origin: self.origin.clone(),
-                    meta: None,
+                    meta: session.granted_meta(),
                 };
                 let presence = self.hub.presence().enter(room, [entering]);
+                let presence = sees.then_some(presence);
                 let (outbox, to) = (self.outbox.clone(), to.clone());
                 let request =
                     JoinRequest { outbox, to: to.clone(), room: room.clone(), since, history, presence };
@@ -312,7 +365,7 @@ impl Sessions {
                     return Err(error);
                 }
                 // An edge asks for its rooms by itself.
-                if self.door == Door::Service && join.presence != Some(false) {
+                if self.door == Door::Service && sees && join.presence != Some(false) {
                     self.hub.presence().watch(room, &self.outbox);
                 }
             }
@@ -320,44 +373,47 @@ impl Sessions {
                 if !session.rooms.remove(room) {
                     return Err(Error::NotJoined);
                 }
-                let (id, user) = (session.id.clone(), session.user.clone());
+                let (id, user) = (session.id.clone(), session.grant.user.clone());
                 self.hub.leave(&self.outbox, room);
                 self.outbox.push(Delivery::Left(to.clone(), room.clone()));
                 self.leave_presence(room, (&id, &user), Gone::Left);
             }
             (Command::Presence(presence), Some(room)) => {
                 let meta = convert::meta(presence.meta, self.door, self.config.max_meta_bytes)?;
+                if session.call || meta.is_some() {
+                    allowed(&session.grant, Act::Presence, room)?;
+                }
+                // Without a join of its own it puts its user into the room.
+                if session.call && !foreign {
+                    allowed(&session.grant, Act::Join, room)?;
+                }
                 let presence = self.hub.presence();
                 match meta {
                     _ if session.call && foreign => return Err(Error::Forbidden(NOT_YOURS)),
-                    meta if session.call => presence.visit(room, &session.user, meta),
+                    meta if session.call => presence.visit(room, &session.grant.user, meta),
                     _ if !session.rooms.contains(room) => return Err(Error::NotJoined),
                     Some(meta) => {
-                        presence.set_meta(room, &session.user, &session.id, meta);
+                        presence.set_meta(room, &session.grant.user, &session.id, meta);
                     }
                     None => {}
                 }
                 self.outbox.push(ack(None));
             }
             (Command::Publish(publish), Some(room)) => {
-                if self.door == Door::Edge && room.personal().is_some() {
-                    return Err(Error::Forbidden("only services publish to a personal room"));
-                }
                 let id = to.id.as_ref().map(ClientId::as_str).unwrap_or_default();
                 let sent = Sent { room: room.as_str(), kind: publish.kind, id, payload: publish.payload };
                 let max = self.config.max_message_bytes;
-                let new = convert::new_event(sent, &session.user, Some(session.id.clone()), self.door, max)?;
+                let new =
+                    convert::new_event(sent, &session.grant.user, Some(session.id.clone()), self.door, max)?;
+                may_publish(&session.grant, new.kind, room)?;
                 match new.kind {
-                    Kind::System if self.door == Door::Edge => {
-                        return Err(Error::Forbidden("only services publish system events"));
-                    }
                     Kind::Typing if !session.call && !session.rooms.contains(room) => {
                         return Err(Error::NotJoined);
                     }
                     kind if kind.is_ephemeral() => {
                         if kind == Kind::Typing {
                             let active = convert::typing(&new.payload)?;
-                            self.hub.note_typing(room, &session.types_as(), &session.user, active);
+                            self.hub.note_typing(room, &session.types_as(), &session.grant.user, active);
                         }
                         self.outbox.push(ack(None));
                         self.hub.broadcast(new).await?;
@@ -370,6 +426,7 @@ impl Sessions {
             }
             (Command::History(_), Some(_)) if foreign => return Err(Error::Forbidden(NOT_YOURS)),
             (Command::History(history), Some(room)) => {
+                allowed(&session.grant, Act::History, room)?;
                 let range = convert::range(
                     history.after,
                     history.before,
@@ -383,6 +440,7 @@ impl Sessions {
             }
             (Command::ListOnline(_), Some(_)) if foreign => return Err(Error::Forbidden(NOT_YOURS)),
             (Command::ListOnline(list), Some(room)) => {
+                allowed(&session.grant, Act::Presence, room)?;
                 let listed = self.hub.presence().list(room, "", list.limit.min(LIST_MAX) as usize);
                 let (mut online, count) = (listed.online, listed.count);
                 let mut bytes = 0;
@@ -400,10 +458,68 @@ impl Sessions {
                     after.ok_or(Error::Field { field: "after", problem: Cow::from("must be set") })?;
                 self.hub.pull(&self.outbox, to.clone(), room, after).await?;
             }
+            (Command::Auth(token), _) => self.refresh(to, &token)?,
             (_, _) => self.outbox.push(ack(None)),
         }
         Ok(())
     }
+}
+
+impl Sessions {
+    /// A session's token is another one. It must be of the same user; where it may no longer be, it is put out.
+    fn refresh(&mut self, to: &To, token: &str) -> Result<(), Error> {
+        let granted = self.config.auth.admit(token, caller::now());
+        let granted = granted.map_err(|error| caller::unauthenticated(&error))?;
+        let Some(session) = self.open.get_mut(&to.session) else { return Ok(()) };
+        let Some(mut grant) = granted else {
+            // In dev mode a token is not looked at.
+            self.outbox.push(Delivery::Refreshed(to.clone(), session.grant.clone()));
+            return Ok(());
+        };
+        if self.door == Door::Service && grant.service {
+            // It goes on speaking for whom it spoke.
+            grant.user = session.grant.user.clone();
+        }
+        if grant.user != session.grant.user {
+            return Err(Error::Forbidden("a token of another user"));
+        }
+        // By the leeway it would do to begin with, and would end what goes on.
+        if grant.is_over(caller::now()) {
+            return Err(caller::unauthenticated(&BadToken::Expired));
+        }
+        grant.meta = grant.meta.filter(|meta| meta.len() <= self.config.max_meta_bytes);
+        let before = std::mem::replace(&mut session.grant, Arc::new(grant));
+        // Who may no longer see who is online has been shown it: out, and in again without.
+        let lost = |act, room: &RoomName| before.may(act, room) && !session.grant.may(act, room);
+        let closed: Vec<RoomName> = (session.rooms.iter())
+            .filter(|room| lost(Act::Join, room) || lost(Act::Presence, room))
+            .cloned()
+            .collect();
+        session.rooms.retain(|room| !closed.contains(room));
+        let (id, grant) = (session.id.clone(), session.grant.clone());
+        for room in closed {
+            self.leave(&room, (&id, &grant.user), Gone::Left);
+            self.outbox.push(Delivery::PutOut(To { session: to.session, ..To::default() }, room));
+        }
+        self.outbox.push(Delivery::Refreshed(to.clone(), grant));
+        Ok(())
+    }
+}
+
+/// Somebody else's personal room.
+fn is_others(room: &RoomName, grant: &Grant) -> bool {
+    room.personal().is_some_and(|owner| owner != grant.user.as_str())
+}
+
+/// Whether a grant allows to say something of this kind there.
+pub(super) fn may_publish(grant: &Grant, kind: Kind, room: &RoomName) -> Result<(), Error> {
+    if !grant.service && room.personal().is_some() {
+        return Err(Error::Forbidden("only services publish to a personal room"));
+    }
+    if !grant.service && kind == Kind::System {
+        return Err(Error::Forbidden("only services publish system events"));
+    }
+    allowed(grant, if kind.is_ephemeral() { Act::Signal } else { Act::Publish }, room)
 }
 
 impl Drop for Sessions {

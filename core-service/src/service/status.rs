@@ -30,6 +30,7 @@ fn told(error: &Error) -> Told {
         Error::Field { field: name, .. } => field("BAD_FIELD", name),
         Error::TooLarge { .. } => field("PAYLOAD_TOO_LARGE", "payload"),
         Error::NotJoined => plain(Code::FailedPrecondition, "ROOM_NOT_JOINED"),
+        Error::Unauthenticated { reason, .. } => plain(Code::Unauthenticated, reason),
         Error::Forbidden(_) => plain(Code::PermissionDenied, "PERMISSION_DENIED"),
         Error::Unreadable(_) => plain(Code::InvalidArgument, "UNREADABLE"),
         Error::SlowConsumer => Told { retry: true, ..plain(Code::ResourceExhausted, "SLOW_CONSUMER") },

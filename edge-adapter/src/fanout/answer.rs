@@ -116,7 +116,8 @@ impl Shard {
             }
             Post::Left { session, room, asked } => self.left(session, room, asked),
             Post::Reset { room, position } => self.reset(room, &position),
-            Post::Opened { session, user } => self.opened(session, &user),
+            Post::Opened { session, user, expires_us } => self.opened(session, &user, expires_us),
+            Post::Refreshed { session, id, expires_us } => self.refreshed(session, id.as_ref(), expires_us),
             Post::Refused { session, failure } => {
                 if let Some(slot) = self.find(session, Connection::is_alive) {
                     self.refused(slot, failure.code);
@@ -159,7 +160,8 @@ impl Shard {
 
     fn say_with(&mut self, slot: u32, frame: &Frame<'_>, cursor: Option<&str>) {
         let Some(connection) = self.connections.get(slot as usize) else { return };
-        let bytes = frame.encode(connection.dialect, cursor);
+        // Only this one is given it, which is not worth the work.
+        let bytes = frame.encode(connection.dialect.plain(), cursor);
         self.out.own(&mut self.connections, slot, bytes);
     }
 
@@ -176,21 +178,22 @@ impl Shard {
         self.out.event(&mut self.rooms, id, shared, class, exclude);
     }
 
-    fn opened(&mut self, session: SessionKey, user: &str) {
+    fn opened(&mut self, session: SessionKey, user: &str, expires_us: Option<u64>) {
         let Some(slot) = self.find(session, |connection| connection.phase == Phase::Opening) else { return };
         let connection = &mut self.connections[slot as usize];
         let Some(start) = connection.start.take() else { return };
         connection.phase = Phase::Open;
         connection.heard = self.clock.tick;
         if let Some(head) = start.head {
-            if !start.rooms.is_empty() && start.rooms.iter().all(|room| is_others(room, user)) {
-                return self.turn_away(slot, head.forbidden);
-            }
             self.out.own(&mut self.connections, slot, head.ok);
         }
         let heartbeat_ms = self.config.heartbeat.as_millis() as u64;
         let max_message_bytes = self.config.max_message_bytes as u64;
         self.say(slot, &Frame::Welcome { session: &start.id, user, heartbeat_ms, max_message_bytes });
+        if let Some(Some(id)) = start.brought {
+            self.say(slot, &Frame::Ack { id: &id, room: None, acked: Acked::Refreshed { expires_us } });
+        }
+        self.ends_at(slot, expires_us);
         for room in start.rooms {
             let verdict = self.connections[slot as usize].session.join_path(&self.limits, session, room);
             self.carry_out(slot, verdict);
@@ -350,6 +353,13 @@ impl Shard {
 
     /// The core does not let a session in. An HTTP answer that has not begun says so by its status.
     fn refused(&mut self, slot: u32, code: Code) {
+        if code == Code::Unauthenticated && self.wait_for_token(slot) {
+            return;
+        }
+        // It had been let in: what is not good any more is its token, as a new core sees it.
+        if code == Code::Unauthenticated && self.connections[slot as usize].phase == Phase::Open {
+            return self.shut(slot, CloseReason::TokenExpired);
+        }
         let head = self.connections[slot as usize].start.as_mut().and_then(|start| start.head.take());
         match (head, code) {
             (Some(head), Code::Unauthenticated) => self.turn_away(slot, head.unauthenticated),
@@ -367,11 +377,6 @@ impl Shard {
         self.out.own(&mut self.connections, slot, answer);
         self.shut(slot, CloseReason::PermissionDenied);
     }
-}
-
-/// Somebody else's personal room.
-fn is_others(room: &str, user: &str) -> bool {
-    hearth_proto::name::personal(room).is_some_and(|owner| owner != user)
 }
 
 /// How a session is closed that the core refuses.

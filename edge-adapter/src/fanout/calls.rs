@@ -8,7 +8,7 @@ use crate::fanout::post::{CallAnswer, Post};
 use crate::metrics::EdgeMetrics;
 use crate::session::key::SessionKey;
 use crate::session::rate::{Meters, Rate};
-use crate::session::request::{Busy, Request, Upstream};
+use crate::session::request::{Busy, Credentials, Request, Upstream};
 use crate::wire::event::{Code, Failure, Position};
 use crate::wire::presence::Online;
 use slab::Slab;
@@ -245,13 +245,13 @@ impl Calls {
         meters.charge(&self.rate, self.start.elapsed(), user.unwrap_or(NOBODY))
     }
 
-    /// Asks one thing of the core in a user's name and waits for the answer. Dropped, it is as if the client had gone.
+    /// Asks one thing of the core in somebody's name and waits for the answer. Dropped, it is as if the client had gone.
     pub async fn ask(
         &self,
-        dev_user: Option<Box<str>>,
+        who: Credentials,
         request: impl FnOnce(SessionKey) -> Request,
     ) -> Result<Answer, CallError> {
-        let call = Call::open(self, dev_user).ok_or(CallError::Busy(FULL_RETRY_MS))?;
+        let call = Call::open(self, who).ok_or(CallError::Busy(FULL_RETRY_MS))?;
         self.upstream.send(request(call.key)).map_err(|Busy| CallError::Busy(FULL_RETRY_MS))?;
         let answered = timeout(self.deadline, poll_fn(|cx| self.desk.poll(call.key, cx))).await;
         let late = || Failure::new(Code::Unavailable, "the core has not answered in time: outcome unknown");
@@ -274,13 +274,13 @@ struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    fn open(calls: &'a Calls, dev_user: Option<Box<str>>) -> Option<Call<'a>> {
+    fn open(calls: &'a Calls, who: Credentials) -> Option<Call<'a>> {
         let key = calls.desk.enter()?;
         calls.metrics.calls.inc();
         // Nobody is told it and nobody comes back to it, so it need not be hard to guess.
         let id = format!("call-{:032x}", fastrand::u128(..)).into();
         // Never refused but at the end, when what follows is refused too.
-        let _ = calls.upstream.send(Request::Call { session: key, id, dev_user });
+        let _ = calls.upstream.send(Request::Call { session: key, id, who });
         Some(Call { calls, key })
     }
 }
@@ -354,12 +354,15 @@ mod tests {
     async fn a_call_opens_asks_and_closes() {
         let (shards, core, calls) = start(&config());
         let desk = shards.shards() - 1;
-        let mut ask = Box::pin(calls.ask(Some("ann".into()), history));
+        let mut ask = Box::pin(calls.ask(Credentials::named("ann"), history));
         assert!(ask.as_mut().now_or_never().is_none());
         let session = session_of(&core.asked());
         assert_eq!((session.shard(), calls.count()), (desk, 1));
         let late = SessionKey::new(desk, session.slot(), session.generation() + 1);
-        shards.post(desk, &mut vec![Post::Opened { session, user: "ann".into() }, page(late)]);
+        shards.post(
+            desk,
+            &mut vec![Post::Opened { session, user: "ann".into(), expires_us: None }, page(late)],
+        );
         assert!(ask.as_mut().now_or_never().is_none(), "that was no answer, or another's");
         shards.post(desk, &mut vec![page(session), page(session)]);
         assert!(matches!(ask.await, Ok(Answer::History { .. })));
@@ -370,7 +373,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_goes_takes_its_session_along() {
         let (shards, core, calls) = start(&config());
-        let mut ask = Box::pin(calls.ask(None, history));
+        let mut ask = Box::pin(calls.ask(Credentials::default(), history));
         assert!(ask.as_mut().now_or_never().is_none());
         let session = session_of(&core.asked());
         shards.post(session.shard(), &mut vec![page(session)]);
@@ -383,7 +386,7 @@ mod tests {
     async fn a_core_that_does_not_answer_is_not_waited_for_for_ever() {
         let (_shards, core, mut calls) = start(&config());
         calls.deadline = Duration::from_millis(1);
-        let Err(CallError::Failed(failure)) = calls.ask(None, history).await else {
+        let Err(CallError::Failed(failure)) = calls.ask(Credentials::default(), history).await else {
             panic!("no answer came")
         };
         assert_eq!(failure.code, Code::Unavailable);
@@ -394,10 +397,17 @@ mod tests {
     async fn what_is_too_much_is_refused_and_nothing_stays_behind() {
         let (_shards, core, calls) = start(&config());
         core.0.lock().unwrap().1 = true;
-        assert_eq!(calls.ask(None, history).await.unwrap_err(), CallError::Busy(FULL_RETRY_MS));
+        assert_eq!(
+            calls.ask(Credentials::default(), history).await.unwrap_err(),
+            CallError::Busy(FULL_RETRY_MS)
+        );
         assert!(matches!(core.asked()[..], [Request::Call { .. }, Request::Close { .. }]));
-        let all: Vec<Call<'_>> = (0..CALLS_MAX).map(|_| Call::open(&calls, None).unwrap()).collect();
-        assert_eq!(calls.ask(None, history).await.unwrap_err(), CallError::Busy(FULL_RETRY_MS));
+        let all: Vec<Call<'_>> =
+            (0..CALLS_MAX).map(|_| Call::open(&calls, Credentials::default()).unwrap()).collect();
+        assert_eq!(
+            calls.ask(Credentials::default(), history).await.unwrap_err(),
+            CallError::Busy(FULL_RETRY_MS)
+        );
         assert!(calls.desk.lock().calls.capacity() >= CALLS_MAX);
         drop(all);
         assert_eq!(calls.count(), 0);
@@ -407,7 +417,7 @@ mod tests {
     #[tokio::test]
     async fn answers_that_nobody_takes_hold_the_link_back() {
         let (shards, core, calls) = start(&config());
-        let mut asks: Vec<_> = (0..9).map(|_| Box::pin(calls.ask(None, history))).collect();
+        let mut asks: Vec<_> = (0..9).map(|_| Box::pin(calls.ask(Credentials::default(), history))).collect();
         asks.iter_mut().for_each(|ask| assert!(ask.as_mut().now_or_never().is_none()));
         let sessions: Vec<SessionKey> = core.asked().chunks(2).map(session_of).collect();
         let online = |session| {

@@ -5,6 +5,7 @@ use crate::fanout::inbox::Inbox;
 use crate::fanout::rooms::Rooms;
 use crate::session::key::{RoomId, SessionKey};
 use crate::session::place::Stage;
+use crate::session::request::{ClientId, Credentials};
 use crate::session::state::Session;
 use crate::wire::close::CloseReason;
 use crate::wire::cursor::Cursor;
@@ -19,6 +20,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -116,8 +118,8 @@ pub struct NewSession {
     pub read_ahead: Bytes,
     /// The session's id, as the browser will know it.
     pub id: Arc<str>,
-    /// In dev mode, the name it gave itself.
-    pub dev_user: Option<Box<str>>,
+    /// Who it says that it is.
+    pub who: Credentials,
     /// How its bytes are framed.
     pub dialect: Dialect,
     /// What it is told before anything else, or instead of all; a WebSocket has been.
@@ -156,6 +158,35 @@ pub struct Start {
     pub rooms: Vec<Arc<str>>,
     /// The core has been asked, and must be told of the end.
     pub asked: bool,
+    /// Its token may come in its first frame.
+    pub may_bring_token: bool,
+    /// It has come in one, with this id or none.
+    pub brought: Option<Option<ClientId>>,
+}
+
+/// Until when a session may go on as it is, and what then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Until {
+    /// When.
+    pub at: Instant,
+    /// What then.
+    pub then: Then,
+}
+
+/// What becomes due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// It has not said who it is.
+    Refuse,
+    /// Its token ends soon.
+    Warn {
+        /// When.
+        ends: Instant,
+        /// The same, in microseconds since 1970.
+        expires_us: u64,
+    },
+    /// Its token has ended.
+    End,
 }
 
 /// Where a connection stands between its handshake and its end.
@@ -163,6 +194,8 @@ pub struct Start {
 pub enum Phase {
     /// The core has not let it in yet; it is not read.
     Opening,
+    /// Its first frame is to say who it is.
+    Waiting,
     /// It takes part.
     Open,
     /// The close frame is under way; what comes is discarded until the client's arrives.
@@ -184,6 +217,8 @@ pub struct Connection {
     pub parser: Parser,
     /// Its session.
     pub session: Session,
+    /// Until when it may go on as it is.
+    pub until: Option<Box<Until>>,
     /// Until it is let in.
     pub start: Option<Box<Start>>,
     /// What the socket did not take.
@@ -249,7 +284,7 @@ impl Connection {
 
     /// Its session is not over.
     pub fn is_alive(&self) -> bool {
-        matches!(self.phase, Phase::Opening | Phase::Open)
+        matches!(self.phase, Phase::Opening | Phase::Waiting | Phase::Open)
     }
 }
 

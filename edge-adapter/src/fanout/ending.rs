@@ -102,6 +102,8 @@ impl Shard {
             return false;
         }
         connection.phase = Phase::Closing;
+        self.set_until(slot, None);
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return false };
         let asked = connection.start.as_ref().is_none_or(|start| start.asked);
         connection.start = None;
         let key = connection.key;

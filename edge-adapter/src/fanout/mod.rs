@@ -20,5 +20,6 @@ mod rooms;
 mod shard;
 pub mod shards;
 pub mod shared;
+mod standing;
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,17 @@ pub enum Post {
         session: SessionKey,
         /// Its user, as the core decided.
         user: Arc<str>,
+        /// When its token ends, in microseconds since 1970.
+        expires_us: Option<u64>,
+    },
+    /// The session's token is another one.
+    Refreshed {
+        /// Which.
+        session: SessionKey,
+        /// The id of its command.
+        id: Option<ClientId>,
+        /// When the token ends, in microseconds since 1970.
+        expires_us: Option<u64>,
     },
     /// The session is not let in, or no longer.
     Refused {

@@ -23,6 +23,9 @@ enum Said {
     Nonsense(Violation),
 }
 
+/// What a stranger's first frame may have: the longest token, and room around it.
+const INTRODUCTION_MAX: usize = 16 * 1024;
+
 impl Shard {
     /// A socket is ready to be read, to be written, or both.
     pub(super) fn ready(&mut self, slot: u32) {
@@ -43,6 +46,10 @@ impl Shard {
     pub(super) fn read(&mut self, slot: u32) {
         for _ in 0..2 {
             let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+            // It has just said who it is, and is read on when it is let in.
+            if connection.phase == Phase::Opening {
+                return;
+            }
             let mut cx = Context::from_waker(&connection.waker);
             match connection.socket.poll_read(&mut cx, &mut self.buffer) {
                 Poll::Pending => return,
@@ -66,16 +73,25 @@ impl Shard {
         loop {
             let Some(connection) = self.connections.get_mut(slot as usize) else { return };
             connection.heard = self.clock.tick;
+            // It has just said who it is; what it says behind that is heard when it is let in.
+            if let (Phase::Opening, Some(start)) = (connection.phase, &mut connection.start) {
+                start.read_ahead = Bytes::copy_from_slice(bytes);
+                return;
+            }
             // Behind the request, a client of another dialect has nothing to say.
             if connection.deaf || connection.phase == Phase::Ending || !connection.dialect.is_websocket() {
                 return;
             }
+            let limit = match connection.phase {
+                Phase::Waiting => self.config.max_message_bytes.min(INTRODUCTION_MAX),
+                _ => self.config.max_message_bytes,
+            };
             let inflater = connection.dialect.deflates().then_some(&mut self.inflater);
-            let said = match connection.parser.next(&mut bytes, self.config.max_message_bytes, inflater) {
+            let said = match connection.parser.next(&mut bytes, limit, inflater) {
                 Ok(None) => return,
                 // Only the close frame matters still.
                 Ok(Some(Message::Text(_) | Message::Binary(_) | Message::Ping(_) | Message::Pong))
-                    if connection.phase != Phase::Open =>
+                    if !matches!(connection.phase, Phase::Open | Phase::Waiting) =>
                 {
                     continue;
                 }
@@ -120,6 +136,9 @@ impl Shard {
 
     fn command(&mut self, slot: u32, command: Result<Command, Rejected>) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        if connection.phase == Phase::Waiting {
+            return self.introduce(slot, command);
+        }
         let key = connection.key;
         let verdict = connection.session.on_command(&self.limits, self.clock.elapsed(), key, command);
         self.carry_out(slot, verdict);

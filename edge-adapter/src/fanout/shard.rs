@@ -17,7 +17,7 @@ use crate::wire::dialect::{self, Dialect};
 use crate::wire::websocket::deflate::Inflater;
 use bytes::Bytes;
 use slab::Slab;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -60,6 +60,8 @@ pub struct Shard {
     /// When to stop waiting for which client's close frame; all wait equally long, so the first is due first.
     pub(super) closing: VecDeque<(Instant, SessionKey)>,
     pub(super) clock: Clock,
+    /// Whose time is over next: sessions that have not said who they are, and those with tokens.
+    pub(super) ending: BTreeSet<(Instant, SessionKey)>,
     /// While draining: when to stop waiting for answers.
     pub(super) drain: Option<Drain>,
 }
@@ -128,6 +130,7 @@ impl Shard {
             inflater: Inflater::default(),
             again: Vec::new(),
             closing: VecDeque::new(),
+            ending: BTreeSet::new(),
             drain: None,
         }
     }
@@ -258,8 +261,7 @@ impl Shard {
 
     /// Takes a connection in and asks the core about it.
     fn adopt(&mut self, newcomer: NewSession) {
-        let NewSession { socket, read_ahead, id, dev_user, dialect, head, rooms, since, refuse, guard } =
-            newcomer;
+        let NewSession { socket, read_ahead, id, who, dialect, head, rooms, since, refuse, guard } = newcomer;
         let Ok(socket) = socket.settle() else {
             self.metrics.closed(CloseReason::Vanished);
             return self.leave_census();
@@ -274,6 +276,8 @@ impl Shard {
         let key = SessionKey::new(self.number, slot as usize, self.generation);
         let wake = ConnectionWaker::new(self.inbox.clone(), slot);
         let refuse = refuse.or(self.drain.map(|_| CloseReason::Draining));
+        let wanted = if dialect.is_websocket() { Vec::new() } else { rooms.clone() };
+        let may_bring_token = dialect.is_websocket() && rooms.is_empty() && who.token.is_none();
         entry.insert(Connection {
             key,
             socket,
@@ -282,7 +286,16 @@ impl Shard {
             session: Session::new(since),
             dialect,
             own_cursors: dialect == Dialect::Sse && rooms.len() > 1,
-            start: Some(Box::new(Start { read_ahead, id: id.clone(), head, rooms, asked: refuse.is_none() })),
+            start: Some(Box::new(Start {
+                read_ahead,
+                id: id.clone(),
+                head,
+                rooms,
+                asked: refuse.is_none(),
+                may_bring_token,
+                brought: None,
+            })),
+            until: None,
             backlog: None,
             waker: Waker::from(wake.clone()),
             wake,
@@ -298,7 +311,7 @@ impl Shard {
         match refuse {
             Some(reason) => self.shut(slot, reason),
             // Never refused.
-            None => drop(self.upstream.send(Request::Open { session: key, id, dev_user })),
+            None => drop(self.upstream.send(Request::Open { session: key, id, who, rooms: wanted })),
         }
     }
 
@@ -309,6 +322,7 @@ impl Shard {
 
     /// Forgets a connection; its socket closes.
     pub(super) fn remove(&mut self, slot: u32) {
+        self.set_until(slot, None);
         if let Some(connection) = self.connections.try_remove(slot as usize) {
             self.out.tally.backlog -= connection.backlog_bytes() as i64;
             self.leave_census();
@@ -322,7 +336,8 @@ impl Shard {
             Some(Drain::Answers(at) | Drain::Refusals(at)) => Some(at),
             Some(Drain::Over) | None => None,
         };
-        [linger, drain].into_iter().flatten().fold(self.clock.next_tick, Instant::min)
+        let ending = self.ending.first().map(|(at, _)| *at);
+        [linger, drain, ending].into_iter().flatten().fold(self.clock.next_tick, Instant::min)
     }
 
     /// Does what has become due.
@@ -337,6 +352,7 @@ impl Shard {
                 self.remove(slot as u32);
             }
         }
+        self.end_what_is_due(now);
         match self.drain {
             Some(Drain::Answers(at)) if at <= now => self.give_up(),
             Some(Drain::Refusals(at)) if at <= now => self.end_drain(),

@@ -10,7 +10,7 @@ use crate::fanout::shards::Shards;
 use crate::fanout::shared::SharedEvent;
 use crate::metrics::EdgeMetrics;
 use crate::session::key::SessionKey;
-use crate::session::request::{Busy, Request, Upstream};
+use crate::session::request::{Busy, Credentials, Request, Upstream};
 use crate::wire::dialect::Dialect;
 use crate::wire::event::{Event, Kind, Payload, Position};
 use bytes::Bytes;
@@ -47,7 +47,7 @@ pub(super) fn config() -> Config {
         max_connections_per_address: 0,
         allowed_origins: Vec::new(),
         allow_local_origins: true,
-        playground: false,
+        playground: Some(false),
         drain_timeout: Duration::from_secs(10),
         shards: 1,
         accept_dev_mode: false,
@@ -109,7 +109,7 @@ fn newcomer(socket: Socket) -> NewSession {
         socket,
         read_ahead: Bytes::new(),
         id: "s-1".into(),
-        dev_user: None,
+        who: Credentials::default(),
         dialect: Dialect::WebSocketJson,
         head: None,
         rooms: Vec::new(),
@@ -154,7 +154,7 @@ impl Edge {
     /// A connection that has been let in.
     async fn connect_with(&self, change: impl FnOnce(&mut NewSession)) -> Client {
         let (key, client) = self.knock(change).await;
-        self.post([Post::Opened { session: key, user: "ann".into() }]);
+        self.post([Post::Opened { session: key, user: "ann".into(), expires_us: None }]);
         let mut client = Client { key, socket: client_of(client).await };
         assert_eq!(client.json().await["data"]["event"], "welcome");
         client

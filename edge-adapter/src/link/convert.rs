@@ -1,7 +1,7 @@
 //! Between the link's schema and the edge's own words: by hand, and only here.
 use crate::{
     fanout::shared::SharedEvent,
-    session::key::SessionKey,
+    session::{key::SessionKey, request},
     wire::{
         event::{Code, Event, Failure, Kind, Payload, Position},
         presence::Online,
@@ -93,21 +93,29 @@ pub fn hello(edge: &str) -> v1::EdgeFrame {
 /// A session begins, or is brought to another core.
 pub fn open(session: SessionKey, request: u64, id: &str, who: Who<'_>, call: bool) -> v1::EdgeFrame {
     use v1::open_session::Credentials;
-    let credentials = match who {
-        Who::Dev(user) => Credentials::DevUser(user.to_owned()),
-        Who::Known(user) => Credentials::Reopened(v1::Opened { user: user.to_owned() }),
+    let text = |text: &Option<Box<str>>| text.as_deref().unwrap_or_default().to_owned();
+    let (credentials, token, rooms) = match who {
+        Who::Says(who, rooms) => (Credentials::DevUser(text(&who.user)), text(&who.token), rooms),
+        Who::Known(opened) => (Credentials::Reopened(opened.clone()), String::new(), &[][..]),
     };
-    let open = v1::OpenSession { id: id.to_owned(), credentials: Some(credentials), call };
+    let rooms = rooms.iter().map(|room| room.as_ref().to_owned()).collect();
+    let open = v1::OpenSession { id: id.to_owned(), credentials: Some(credentials), token, rooms, call };
     of_session(session, request, Frame::Open(open))
+}
+
+/// A session brings another token.
+pub fn refresh(session: SessionKey, request: u64, who: &request::Credentials) -> v1::EdgeFrame {
+    let token = who.token.as_deref().unwrap_or_default().to_owned();
+    of_session(session, request, Frame::Refresh(v1::RefreshSession { token }))
 }
 
 /// Who a session is.
 #[derive(Debug, Clone, Copy)]
 pub enum Who<'a> {
-    /// In dev mode, the name that it gave itself; empty for a guest.
-    Dev(&'a str),
+    /// What it says itself, and the rooms that it wants to be in at least one of.
+    Says(&'a request::Credentials, &'a [Arc<str>]),
     /// What a core has already said.
-    Known(&'a str),
+    Known(&'a v1::Opened),
 }
 
 /// A session ends.

@@ -5,7 +5,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::{sync::mpsc, time};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
-use tonic::{Status, Streaming, body::Body, transport::Endpoint};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::{Request, Status, Streaming, body::Body, transport::Endpoint};
 use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
 
 /// How long a connection may take: a core that is there answers at once.
@@ -35,6 +36,8 @@ struct TransportError(BoxError);
 pub struct Dialer {
     name: Arc<str>,
     way: Way,
+    /// What shows the core that this is an edge.
+    token: Option<MetadataValue<Ascii>>,
 }
 
 #[derive(Clone)]
@@ -75,8 +78,8 @@ fn cause(error: &dyn std::error::Error) -> &dyn std::error::Error {
 }
 
 impl Dialer {
-    /// A core on the network, as `http://host:port`.
-    pub fn url(url: &str) -> Result<Dialer, BadUrl> {
+    /// A core on the network, as `http://host:port`, and the secret by which it knows its edges.
+    pub fn url(url: &str, link_token: Option<&str>) -> Result<Dialer, BadUrl> {
         let bad = |reason: String| BadUrl { url: url.to_owned(), reason };
         let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| bad(error.to_string()))?;
         match endpoint.uri().scheme_str() {
@@ -91,7 +94,11 @@ impl Dialer {
             .keep_alive_while_idle(true)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
-        Ok(Dialer { name: url.into(), way: Way::Network(Box::new(endpoint)) })
+        let token = link_token.map(|token| MetadataValue::try_from(format!("Bearer {token}"))).transpose();
+        let mut token = token.map_err(|_| bad("the link token must be visible ASCII".into()))?;
+        // It reaches no log.
+        token.iter_mut().for_each(|token| token.set_sensitive(true));
+        Ok(Dialer { name: url.into(), way: Way::Network(Box::new(endpoint)), token })
     }
 
     /// A core in this process.
@@ -102,7 +109,7 @@ impl Dialer {
         S::Future: Send + 'static,
     {
         let boxed = BoxCloneSyncService::new(service.map_err(|error| TransportError(error.into())));
-        Dialer { name: "this process".into(), way: Way::InProcess(boxed) }
+        Dialer { name: "this process".into(), way: Way::InProcess(boxed), token: None }
     }
 
     /// Opens the stream, `hello` first: a streaming call does not return before the other side has answered.
@@ -120,7 +127,11 @@ impl Dialer {
         };
         let mut client = LinkServiceClient::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let hello = tokio_stream::once(AttachRequest { frames: vec![hello] });
-        let attach = client.attach(hello.chain(ReceiverStream::new(requests)));
+        let mut request = Request::new(hello.chain(ReceiverStream::new(requests)));
+        if let Some(token) = &self.token {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        let attach = client.attach(request);
         let response = time::timeout(ATTACH_TIMEOUT, attach).await.map_err(|_| DialError::Timeout)??;
         Ok(response.into_inner())
     }
@@ -151,10 +162,10 @@ mod tests {
 
     #[test]
     fn addresses() {
-        assert!(Dialer::url("http://127.0.0.1:50051").is_ok());
-        assert!(Dialer::url("http://[::1]:50051").is_ok());
+        assert!(Dialer::url("http://127.0.0.1:50051", Some("secret")).is_ok());
+        assert!(Dialer::url("http://[::1]:50051", None).is_ok());
         for bad in ["", "core", "127.0.0.1:50051", "ftp://core:1", "http://", "http://a b"] {
-            assert!(Dialer::url(bad).is_err(), "{bad}");
+            assert!(Dialer::url(bad, None).is_err(), "{bad}");
         }
     }
 }

@@ -101,12 +101,11 @@ pub fn weight(request: &Request) -> usize {
                 id(own) + room.len() + meta.as_ref().map_or(0, |meta| meta.len())
             }
             Request::ListOnline { room, .. } => room.len(),
-            Request::Open { .. }
-            | Request::Call { .. }
-            | Request::Close { .. }
-            | Request::Pull { .. }
-            | Request::ShowPresence { .. }
-            | Request::GiveUp => 0,
+            Request::Open { who, .. } | Request::Call { who, .. } => id(&who.user) + id(&who.token),
+            Request::Refresh { id: own, who, .. } => id(own) + id(&who.token),
+            Request::Close { .. } | Request::Pull { .. } | Request::ShowPresence { .. } | Request::GiveUp => {
+                0
+            }
         }
 }
 

@@ -20,7 +20,10 @@ use crate::{
         convert::{self, Publish},
         metrics::LinkMetrics,
     },
-    session::{key::SessionKey, request::Request},
+    session::{
+        key::SessionKey,
+        request::{Credentials, Request},
+    },
     wire::event::{Code, Failure, Position},
 };
 use hearth_proto::v1::{self, EdgeFrame};
@@ -45,8 +48,8 @@ const RESUME_SESSIONS: usize = 100_000;
 #[derive(Debug)]
 struct Session {
     id: Arc<str>,
-    /// Its user, once the core has let it in.
-    user: Option<Arc<str>>,
+    /// What the core said when it let it in: it is brought to the next one.
+    opened: Option<Box<v1::Opened>>,
     /// It is a single request over HTTP.
     call: bool,
     /// The number under which the core was asked to let it in.
@@ -140,8 +143,9 @@ impl Table {
     /// A shard asks.
     pub fn request(&mut self, now: Instant, request: Request) {
         match request {
-            Request::Open { session, id, dev_user } => self.open(now, session, id, dev_user, false),
-            Request::Call { session, id, dev_user } => self.open(now, session, id, dev_user, true),
+            Request::Open { session, id, who, rooms } => self.open(now, session, id, (who, rooms), false),
+            Request::Refresh { session, id, who } => self.ask(now, session, What::Refresh { id, who }),
+            Request::Call { session, id, who } => self.open(now, session, id, (who, Vec::new()), true),
             Request::Close { session, vanished } => {
                 if self.forget(session) && self.is_attached() {
                     self.out.frames.push_back(convert::close(session, vanished));
@@ -245,11 +249,19 @@ impl Table {
         self.sessions.get(&session).is_some_and(|session| session.call)
     }
 
-    fn open(&mut self, now: Instant, key: SessionKey, id: Arc<str>, dev_user: Option<Box<str>>, call: bool) {
+    fn open(
+        &mut self,
+        now: Instant,
+        key: SessionKey,
+        id: Arc<str>,
+        (who, rooms_wanted): (Credentials, Vec<Arc<str>>),
+        call: bool,
+    ) {
         self.ids.insert(Arc::clone(&id), key);
         let (rooms, pending, opening) = (Vec::new(), VecDeque::new(), self.last_number + 1);
-        self.sessions.insert(key, Session { id: Arc::clone(&id), user: None, call, opening, rooms, pending });
-        self.ask(now, key, What::Open { id, dev_user, call });
+        self.sessions
+            .insert(key, Session { id: Arc::clone(&id), opened: None, call, opening, rooms, pending });
+        self.ask(now, key, What::Open { id, who, rooms: rooms_wanted, call });
     }
 
     /// Keeps a request until it is answered, and sends it if there is a core. A session that has gone asks in vain.
@@ -376,6 +388,7 @@ impl Table {
                 self.forget(session);
                 Post::Refused { session, failure }
             }
+            What::Refresh { id, .. } => Post::Failed { session, due: true, id, name: None, failure },
             What::Join { id, room: name, .. } => Post::JoinFailed { session, id, name, failure },
             What::Leave { id, room: name } => Post::LeaveFailed { session, id, name, failure },
             // Of a publish without an id only a failure is told, so nobody counts on an answer.

@@ -1,6 +1,7 @@
 //! The link against a core that does as it is told, over real sockets: the stream breaks, the core comes back as another
 //! one, says goodbye, or is none that an edge may follow.
 use super::*;
+use crate::session::request::Credentials;
 use crate::{
     fanout::post::Post,
     session::key::SessionKey,
@@ -126,7 +127,7 @@ impl Story {
     async fn begin(accept_dev_mode: bool) -> Self {
         let (given, cores) = mpsc::channel(8);
         let address = serve(ScriptedCore(given)).await;
-        let dialer = Dialer::url(&format!("http://{address}")).unwrap();
+        let dialer = Dialer::url(&format!("http://{address}"), None).unwrap();
         let (link, told) = link(vec![dialer], accept_dev_mode);
         Self { link, told, cores }
     }
@@ -142,7 +143,12 @@ impl Story {
     /// A session that is live in room `r`, of epoch e1, at 3.
     async fn member(&mut self, core: &mut Core) {
         self.link
-            .send(Request::Open { session: ann(), id: "s-ann".into(), dev_user: Some("ann".into()) })
+            .send(Request::Open {
+                session: ann(),
+                id: "s-ann".into(),
+                who: Credentials::named("ann"),
+                rooms: Vec::new(),
+            })
             .unwrap();
         let join = Request::Join {
             session: ann(),
@@ -156,7 +162,7 @@ impl Story {
         self.link.send(join).unwrap();
         let (session, open, Frame::Open(_)) = core.asked().await else { panic!("open first") };
         let (_, join, Frame::Join(_)) = core.asked().await else { panic!("then join") };
-        let opened = FromCore::Opened(v1::Opened { user: "ann".into() });
+        let opened = FromCore::Opened(v1::Opened { user: "ann".into(), ..v1::Opened::default() });
         core.says([(session, open, opened), (session, join, joined(3))]).await;
         assert!(matches!(self.told().await, Post::Opened { user, .. } if &*user == "ann"));
         assert!(matches!(self.told().await, Post::Joined { live: true, .. }));
@@ -207,7 +213,12 @@ fn live(seq: u64) -> (u64, u64, FromCore) {
 fn joined(seq: u64) -> FromCore {
     let joined = v1::Joined { room: "r".into(), position: Some(at("e1", seq)), ..v1::Joined::default() };
     let page = v1::Page { room: "r".into(), events: Vec::new(), live: true };
-    FromCore::Joined(v1::LinkJoined { joined: Some(joined), page: Some(page), presence: 0 })
+    FromCore::Joined(v1::LinkJoined {
+        joined: Some(joined),
+        page: Some(page),
+        presence: 0,
+        presence_hidden: false,
+    })
 }
 
 fn resumed(epoch: &str, seq: u64, recovered: bool, events: Vec<v1::Event>) -> FromCore {
@@ -249,7 +260,7 @@ async fn a_stream_that_is_cut_before_the_ack_goes_on_as_if_nothing_had_been() {
     assert_eq!((room.since, room.sessions), (Some(at("e1", 3)), vec![ann().number()]));
     let (_, again, Frame::Publish(sent)) = second.asked().await else { panic!("the publish again") };
     assert_eq!((again, sent.id.as_str(), sent.publish.unwrap().epoch.as_str()), (number, "p1", "e1"));
-    let ack = v1::Ack { room: "r".into(), position: Some(at("e1", 4)), duplicate: true };
+    let ack = v1::Ack { room: "r".into(), position: Some(at("e1", 4)), duplicate: true, expires_at: None };
     second
         .says([
             (0, resume, resumed("e1", 5, true, vec![event(4), event(5)])),
@@ -323,7 +334,7 @@ async fn goodbye_loses_no_answer() {
     story.publish(Some("p1"));
     let (session, number, Frame::Publish(_)) = first.asked().await else { panic!("a publish") };
     first.says([(0, 0, FromCore::Goodbye(v1::Goodbye { grace_ms: 60_000 }))]).await;
-    let ack = v1::Ack { room: "r".into(), position: Some(at("e1", 4)), duplicate: false };
+    let ack = v1::Ack { room: "r".into(), position: Some(at("e1", 4)), duplicate: false, expires_at: None };
     first.says([live(4), (session, number, FromCore::Ack(ack))]).await;
     story.told_event(4).await;
     assert!(matches!(story.told().await, Post::Ack { position: Some(Position { seq: 4, .. }), .. }));
@@ -340,9 +351,15 @@ async fn the_second_address_is_tried_when_nobody_listens_at_the_first() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let (given, mut cores) = mpsc::channel(8);
     let somebody = serve(ScriptedCore(given)).await;
-    let dialers = [nobody, somebody].map(|address| Dialer::url(&format!("http://{address}")).unwrap());
+    let dialers = [nobody, somebody].map(|address| Dialer::url(&format!("http://{address}"), None).unwrap());
     let (link, _told) = link(dialers.into(), false);
-    link.send(Request::Open { session: ann(), id: "s".into(), dev_user: None }).unwrap();
+    link.send(Request::Open {
+        session: ann(),
+        id: "s".into(),
+        who: Credentials::default(),
+        rooms: Vec::new(),
+    })
+    .unwrap();
     let mut core = time::timeout(PATIENCE, cores.recv()).await.unwrap().unwrap();
     core.attach(false).await;
     assert!(matches!(core.asked().await, (_, _, Frame::Open(_))));
@@ -355,7 +372,7 @@ async fn a_second_core_must_share_the_firsts_engine() {
     let (given, mut ones) = mpsc::channel(8);
     let (other_given, mut others) = mpsc::channel(8);
     let addresses = [serve(ScriptedCore(given)).await, serve(ScriptedCore(other_given)).await];
-    let dialers = addresses.map(|address| Dialer::url(&format!("http://{address}")).unwrap());
+    let dialers = addresses.map(|address| Dialer::url(&format!("http://{address}"), None).unwrap());
     let (link, _told) = link(dialers.into(), true);
     let mut one = time::timeout(PATIENCE, ones.recv()).await.unwrap().unwrap();
     one.attach_with("memory:1", true).await;

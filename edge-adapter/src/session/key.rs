@@ -8,7 +8,7 @@ use std::fmt;
 pub struct RoomId(pub u32);
 
 /// The name of a session on this edge: 8 bits shard, 24 bits slot, 32 bits generation. Never 0.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionKey(u64);
 
 impl SessionKey {

@@ -1,10 +1,54 @@
 //! What a session asks of the core, and the door through which it asks.
 use crate::session::key::{RoomId, SessionKey};
 use crate::wire::event::{Kind, Payload, Position};
+use std::fmt;
 use std::sync::Arc;
 
 /// A client's id for a command: comes back with the answer.
 pub type ClientId = Box<str>;
+
+/// What a client has brought to say who it is.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// In dev mode, the name that it gives itself.
+    pub user: Option<Box<str>>,
+    /// Its token.
+    pub token: Option<Box<str>>,
+}
+
+/// The longest token that travels: what a core takes. Another is none, however it goes on.
+const TOKEN_MAX: usize = 8 * 1024;
+/// What stands for a token that cannot be one.
+const NO_TOKEN: &str = "?";
+
+impl Credentials {
+    /// A token, of whatever length and shape.
+    pub fn token(token: Box<str>) -> Credentials {
+        Credentials::default().or_token(Some(token))
+    }
+
+    /// The same with a token, where there is none yet.
+    pub fn or_token(self, token: Option<Box<str>>) -> Credentials {
+        let fits = |token: Box<str>| if token.len() <= TOKEN_MAX { token } else { NO_TOKEN.into() };
+        Credentials { token: self.token.or_else(|| token.map(fits)), ..self }
+    }
+}
+
+#[cfg(test)]
+impl Credentials {
+    /// Somebody in dev mode.
+    pub fn named(user: &str) -> Credentials {
+        Credentials { user: Some(user.into()), token: None }
+    }
+}
+
+// By hand: tokens reach no log.
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let token = self.token.as_ref().map(|_| "redacted");
+        f.debug_struct("Credentials").field("user", &self.user).field("token", &token).finish()
+    }
+}
 
 /// What a session asks of the core. The answers come as [`crate::fanout::post::Post`]s.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,8 +59,10 @@ pub enum Request {
         session: SessionKey,
         /// Its id, as the browser knows it.
         id: Arc<str>,
-        /// In dev mode, the name it gave itself.
-        dev_user: Option<Box<str>>,
+        /// Who it says that it is.
+        who: Credentials,
+        /// The rooms of a request that is answered by a status: where it may be in none of them, it is refused.
+        rooms: Vec<Arc<str>>,
     },
     /// Lets a session in that is a single request over HTTP: it joins nothing, and needs no join for what it asks. What it publishes is
     /// answered also where there is no id. Answered by `Refused` alone: what it asks need not wait.
@@ -25,8 +71,17 @@ pub enum Request {
         session: SessionKey,
         /// Its id.
         id: Arc<str>,
-        /// In dev mode, the name it gave itself.
-        dev_user: Option<Box<str>>,
+        /// Who it says that it is.
+        who: Credentials,
+    },
+    /// Another token of the same user. Answered by `Refreshed`, or by `Failed`.
+    Refresh {
+        /// Who asks.
+        session: SessionKey,
+        /// Its id for the command.
+        id: Option<ClientId>,
+        /// What it brings.
+        who: Credentials,
     },
     /// The session has gone.
     Close {

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::session::key::{RoomId, SessionKey};
 use crate::session::place::{Place, Stage, View};
 use crate::session::rate::{Meter, Rate, TooSoon};
-use crate::session::request::{ClientId, Request};
+use crate::session::request::{ClientId, Credentials, Request};
 use crate::wire::close::CloseReason;
 use crate::wire::command::{Action, Command, Rejected};
 use crate::wire::cursor::Cursor;
@@ -75,7 +75,7 @@ pub struct Undo {
     /// The command's id.
     pub id: Option<ClientId>,
     /// The room it was about.
-    pub room: Arc<str>,
+    pub room: Option<Arc<str>>,
     kind: UndoKind,
 }
 
@@ -123,6 +123,12 @@ impl Session {
     fn act(&mut self, limits: &Limits, session: SessionKey, id: Option<ClientId>, action: Action) -> Verdict {
         match action {
             Action::Ping => Verdict::Reply(Reply::Pong(id)),
+            Action::Auth { token } => {
+                self.due += 1;
+                let undo = Undo { id: id.clone(), room: None, kind: UndoKind::Answer };
+                let who = Credentials::token(token.0);
+                Verdict::Ask(Request::Refresh { session, id, who }, undo)
+            }
             Action::Join { room, since, history, presence, echo } => {
                 self.join(limits, session, id, room, Wish { since, history, echo, presence })
             }
@@ -131,14 +137,14 @@ impl Session {
                     return not_joined(id, room);
                 }
                 self.due += 1;
-                let undo = Undo { id: id.clone(), room: room.clone(), kind: UndoKind::Answer };
+                let undo = Undo { id: id.clone(), room: Some(room.clone()), kind: UndoKind::Answer };
                 Verdict::Ask(Request::Presence { session, id, room, meta }, undo)
             }
             Action::Leave { room } => {
                 let Some(place) = self.wanted(&room) else { return not_joined(id, room) };
                 place.wanted = false;
                 self.due += 1;
-                let undo = Undo { id: id.clone(), room: room.clone(), kind: UndoKind::Leave };
+                let undo = Undo { id: id.clone(), room: Some(room.clone()), kind: UndoKind::Leave };
                 Verdict::Ask(Request::Leave { session, id, room }, undo)
             }
             Action::Publish { room, kind, payload, fence } => {
@@ -149,12 +155,12 @@ impl Session {
                 let answered = id.is_some();
                 self.due += u32::from(answered);
                 let kind_of_undo = if answered { UndoKind::Answer } else { UndoKind::Nothing };
-                let undo = Undo { id: id.clone(), room: room.clone(), kind: kind_of_undo };
+                let undo = Undo { id: id.clone(), room: Some(room.clone()), kind: kind_of_undo };
                 Verdict::Ask(Request::Publish { session, id, room, kind, payload, fence }, undo)
             }
             Action::History { room, after, before, limit } => {
                 self.due += 1;
-                let undo = Undo { id: id.clone(), room: room.clone(), kind: UndoKind::History };
+                let undo = Undo { id: id.clone(), room: Some(room.clone()), kind: UndoKind::History };
                 Verdict::Ask(Request::History { session, id, room, after, before, limit }, undo)
             }
         }
@@ -191,7 +197,7 @@ impl Session {
             }
         };
         self.due += 1;
-        let undo = Undo { id: id.clone(), room: room.clone(), kind: UndoKind::Join { wanted_before } };
+        let undo = Undo { id: id.clone(), room: Some(room.clone()), kind: UndoKind::Join { wanted_before } };
         let Wish { history, echo, presence, .. } = wish;
         Verdict::Ask(Request::Join { session, id, room, since, history, echo, presence }, undo)
     }
@@ -204,15 +210,16 @@ impl Session {
             UndoKind::Answer => self.answered(),
             UndoKind::History => self.history_read(),
             UndoKind::Join { wanted_before } => {
-                if let Some(place) = self.places.iter_mut().find(|place| place.name == room) {
+                let name = room.as_deref().unwrap_or_default();
+                if let Some(place) = self.places.iter_mut().find(|place| *place.name == *name) {
                     place.wanted = wanted_before;
                 }
-                self.join_failed(&room);
+                self.join_failed(name);
             }
-            UndoKind::Leave => self.leave_failed(&room),
+            UndoKind::Leave => self.leave_failed(room.as_deref().unwrap_or_default()),
         }
         let failure = Failure::new(Code::ResourceExhausted, "too much is under way; try again");
-        Reply::Error(Rejected { id, room: Some(room), failure: failure.retry_after_ms(BUSY_RETRY_MS) })
+        Reply::Error(Rejected { id, room, failure: failure.retry_after_ms(BUSY_RETRY_MS) })
     }
 
     /// One more request that the core will answer.

@@ -1,16 +1,24 @@
 //! What all doors read from a request, by the same rules whichever door it comes to.
 use crate::config::Config;
 use crate::fanout::connection::Guard;
+use crate::session::request::Credentials;
 use crate::transport::connections::Permit;
 use crate::transport::problem::Problem;
 use crate::transport::{origin, query};
 use crate::wire::cursor::Cursor;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hearth_proto::name::{self, BadName};
+use http::header::AUTHORIZATION;
 use http::{Extensions, HeaderMap, Method, Uri};
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 /// The most rooms of one session that is named by a URL: a cursor of so many fits a header.
 pub const ROOMS_MAX: usize = 32;
+
+/// What stands for a token that cannot be read: one that nobody knows.
+pub const NO_TOKEN: &str = "?";
 
 /// Refuses pages that may not connect, and everything but `GET`.
 pub fn admit(config: &Config, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
@@ -40,8 +48,34 @@ pub fn rooms(uri: &Uri, door: &str) -> Result<Vec<Arc<str>>, Problem> {
     Ok(rooms)
 }
 
+/// Who a caller says that it is: by `Authorization`, by a token in the URL, in dev mode by a name.
+pub fn who(query: &str, headers: &HeaderMap) -> Result<Credentials, BadName> {
+    let user = user(query)?;
+    let token = bearer(headers)
+        .or_else(|| query::value(query, "token").map(|token| token.unwrap_or(NO_TOKEN.into())));
+    Ok(Credentials { user, token: None }.or_token(token.map(Into::into)))
+}
+
+/// The token of an `Authorization` header; one that cannot be read is a token that nobody knows.
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let mut lines = headers.get_all(AUTHORIZATION).iter();
+    let line = lines.next()?;
+    let token = line.to_str().ok().and_then(|line| line.split_once(' ')).filter(|_| lines.next().is_none());
+    let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    Some(token.map_or(NO_TOKEN, |(_, token)| token.trim()).to_owned())
+}
+
+/// What tells requests of one caller from another's where nobody has said yet who that is. A token is not kept, so it stands there by its digest.
+pub fn meter(who: &Credentials, dev_mode: bool) -> Option<String> {
+    match &who.token {
+        // In dev mode nobody looks at a token.
+        Some(token) if !dev_mode => Some(URL_SAFE_NO_PAD.encode(Sha256::digest(token.as_bytes()))),
+        _ => who.user.as_deref().map(str::to_owned),
+    }
+}
+
 /// In dev mode, the name that a caller gives itself.
-pub fn user(query: &str) -> Result<Option<Box<str>>, BadName> {
+fn user(query: &str) -> Result<Option<Box<str>>, BadName> {
     let Some(user) = query::value(query, "user") else { return Ok(None) };
     user.filter(|user| name::user(user).is_ok()).map(|user| Some(user.into())).ok_or(BadName::User)
 }

@@ -6,9 +6,11 @@
 mod backlog;
 mod sessions;
 
+use crate::session::request::Credentials;
 use crate::transport::portions::{self, Portions};
 use crate::transport::problem::Problem;
 use crate::transport::{Doors, api, asked, body, query};
+use crate::wire::event::{Code, Failure};
 use crate::wire::poll_cursor::PollCursor;
 use axum::body::Body;
 use axum::extract::State;
@@ -31,7 +33,7 @@ pub const LIMIT: (usize, usize) = (1000, 100);
 /// What a request asks for.
 pub struct Asked {
     rooms: Vec<Arc<str>>,
-    dev_user: Option<Box<str>>,
+    who: Credentials,
     /// Some(None): unreadable.
     cursor: Option<Option<PollCursor>>,
     timeout: Duration,
@@ -43,7 +45,7 @@ impl Asked {
         let uri = request.uri();
         asked::admit(&doors.config, request.method(), uri, request.headers())?;
         let query = uri.query().unwrap_or_default();
-        let (rooms, dev_user) = (asked::rooms(uri, "/poll/")?, asked::user(query)?);
+        let (rooms, who) = (asked::rooms(uri, "/poll/")?, asked::who(query, request.headers())?);
         let number = |name: &'static str, usual: u64, range: RangeInclusive<u64>| {
             let number = asked::number(query, name)?.unwrap_or(usual);
             let bad = || format!("{name} must be {} to {}", range.start(), range.end());
@@ -53,7 +55,7 @@ impl Asked {
         let limit = number("limit", LIMIT.1 as u64, 1..=LIMIT.0 as u64)? as usize;
         let cursor = query::value(query, "cursor").filter(|token| token.as_deref() != Some(""));
         let cursor = cursor.map(|token| token.as_deref().and_then(PollCursor::decode));
-        Ok(Asked { rooms, dev_user, cursor, timeout, limit })
+        Ok(Asked { rooms, who, cursor, timeout, limit })
     }
 }
 
@@ -94,13 +96,13 @@ pub async fn rooms(State(doors): State<Arc<Doors>>, request: Request<Body>) -> R
             let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
             (headers, Body::new(body)).into_response()
         }
-        Err(problem) => problem.into_response(),
+        Err(problem) => body::refuse(request, problem).await.into_response(),
     }
 }
 
 async fn answer(doors: &Arc<Doors>, asked: Asked, extensions: &Extensions) -> Result<Portions, Problem> {
     let deadline = Instant::now() + asked.timeout;
-    let known = doors.polls.find(&asked);
+    let known = doors.polls.find(doors, &asked);
     let (held, given, fresh) = match known {
         Some((held, given)) => (held, given, false),
         None => (doors.polls.open(doors, &asked, asked::guard(extensions))?, 0, true),
@@ -126,9 +128,13 @@ async fn answer(doors: &Arc<Doors>, asked: Asked, extensions: &Extensions) -> Re
     loop {
         held.fill(&mut told, max);
         let backlog = &told.backlog;
-        if backlog.is_forbidden() {
-            let detail = "none of these rooms is open to you";
-            return Err(Problem::new(StatusCode::FORBIDDEN, "permission_denied", detail));
+        if let Some(code) = backlog.refused() {
+            doors.polls.forget(&held.id);
+            let detail = match code {
+                Code::Unauthenticated => "who you are is not known here",
+                _ => "none of these rooms is open to you",
+            };
+            return Err(Failure::new(code, detail).into());
         }
         let ready = match fresh {
             true => backlog.is_shown() && (at_once || !backlog.is_empty()),

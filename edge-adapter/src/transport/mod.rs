@@ -55,6 +55,8 @@ pub struct Doors {
     pub metrics: EdgeMetrics,
     /// Whether the link to a core stands.
     pub attached: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Whether its core, the last if there is none now, asks for no tokens.
+    pub dev_mode: Box<dyn Fn() -> bool + Send + Sync>,
     /// All metrics of the process as text.
     pub metrics_text: Arc<dyn Fn() -> String + Send + Sync>,
     /// Cancelled when the edge begins to drain: from then on nothing new is let in.

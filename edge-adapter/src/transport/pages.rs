@@ -36,7 +36,7 @@ static PLAYGROUND_HEADERS: LazyLock<[(HeaderName, HeaderValue); 5]> = LazyLock::
     api::PageRefused,
 ))]
 pub async fn playground(State(doors): State<Arc<Doors>>) -> Response {
-    if !doors.config.playground {
+    if !doors.config.playground.unwrap_or_else(|| (doors.dev_mode)()) {
         return Problem::not_found().into_response();
     }
     (PLAYGROUND_HEADERS.clone(), PLAYGROUND).into_response()

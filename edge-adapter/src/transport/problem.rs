@@ -2,7 +2,7 @@
 use crate::wire::event::{Code, Failure};
 use axum::response::{IntoResponse, Response};
 use hearth_proto::name::BadName;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::json;
 use std::borrow::Cow;
@@ -87,7 +87,10 @@ impl From<Failure> for Problem {
             Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        let problem = Problem::new(status, code.name(), message);
+        let mut problem = Problem::new(status, code.name(), message);
+        if code == Code::Unauthenticated {
+            problem = problem.with(WWW_AUTHENTICATE, "Bearer");
+        }
         match (code, retry_after_ms) {
             (_, Some(ms)) => problem.retry_after(ms),
             // These always say it.

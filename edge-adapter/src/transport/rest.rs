@@ -2,6 +2,7 @@
 //! for this. A request means what the same command means on a WebSocket: it is read by the same rules and answered in the same words.
 use crate::fanout::calls::{Answer, CallError};
 use crate::session::key::SessionKey;
+use crate::session::request::Credentials;
 use crate::session::request::Request as Ask;
 use crate::transport::portions::{self, Portions};
 use crate::transport::problem::Problem;
@@ -165,8 +166,8 @@ async fn with_body(
 struct Caller<'a> {
     doors: &'a Doors,
     room: Arc<str>,
-    /// In dev mode, the name that it gives itself.
-    dev_user: Option<Box<str>>,
+    /// Who it says that it is.
+    who: Credentials,
 }
 
 impl<'a> Caller<'a> {
@@ -175,19 +176,19 @@ impl<'a> Caller<'a> {
             doors.metrics.http_refusal("draining");
             return Err(Problem::not_now(Code::Unavailable, "this edge is going away", DRAINING_RETRY_MS));
         }
-        let dev_user = asked::user(parts.uri.query().unwrap_or_default())?;
-        doors.calls.charge(dev_user.as_deref()).map_err(|wait| {
+        let who = asked::who(parts.uri.query().unwrap_or_default(), &parts.headers)?;
+        doors.calls.charge(asked::meter(&who, (doors.dev_mode)()).as_deref()).map_err(|wait| {
             doors.metrics.http_refusal("rate");
             Failure::new(Code::ResourceExhausted, "too many requests").retry_after_ms(wait)
         })?;
         // `/rooms/{room}/…`, as the router has seen.
         let room = parts.uri.path().split('/').nth(2).and_then(query::decode_path);
         let room = room.filter(|room| name::room(room).is_ok()).ok_or(BadName::Room)?;
-        Ok(Caller { doors, room: room.into(), dev_user })
+        Ok(Caller { doors, room: room.into(), who })
     }
 
     async fn ask(&self, request: impl FnOnce(SessionKey) -> Ask) -> Result<Answer, Problem> {
-        self.doors.calls.ask(self.dev_user.clone(), request).await.map_err(|error| match error {
+        self.doors.calls.ask(self.who.clone(), request).await.map_err(|error| match error {
             CallError::Failed(failure) => failure.into(),
             CallError::Busy(wait) => {
                 self.doors.metrics.http_refusal("busy");

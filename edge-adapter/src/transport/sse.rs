@@ -4,6 +4,7 @@
 //! handed over, so that an idle stream costs no HTTP connection. Where HTTP keeps the socket (HTTP/2, a kept connection, a head in
 //! pieces) the shard writes into a pipe instead, and what comes out of it is the body.
 use crate::fanout::connection::{self, Guard, NewSession, Socket};
+use crate::session::request::Credentials;
 use crate::transport::connections::Permit;
 use crate::transport::cors::lines as cors;
 use crate::transport::head::{self, Head};
@@ -32,7 +33,7 @@ const BEGINS: [u8; 11] = *b"GET /events";
 /// What a request asks for.
 struct Asked {
     rooms: Vec<Arc<str>>,
-    dev_user: Option<Box<str>>,
+    who: Credentials,
     since: Option<Cursor>,
     /// An allowed page's origin.
     origin: Option<HeaderValue>,
@@ -42,19 +43,19 @@ impl Asked {
     fn read(doors: &Doors, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Asked, Problem> {
         asked::admit(&doors.config, method, uri, headers)?;
         let query = uri.query().unwrap_or_default();
-        let (rooms, dev_user) = (asked::rooms(uri, "/events/")?, asked::user(query)?);
+        let (rooms, who) = (asked::rooms(uri, "/events/")?, asked::who(query, headers)?);
         // The header is what an EventSource knows, the query what the page knew when it made it.
         let last = headers.get("last-event-id").map(|id| id.to_str().ok().map(str::to_owned));
         let since = last.filter(|id| id.as_deref() != Some("")).or_else(|| query::value(query, "since"));
         let since = since.map(|token| asked::cursor(token.as_deref()).only(&rooms));
-        Ok(Asked { rooms, dev_user, since, origin: headers.get(ORIGIN).cloned() })
+        Ok(Asked { rooms, who, since, origin: headers.get(ORIGIN).cloned() })
     }
 
     fn session(self, socket: Socket, id: Arc<str>, guard: Option<Guard>) -> NewSession {
-        let Asked { rooms, dev_user, since, origin } = self;
+        let Asked { rooms, who, since, origin } = self;
         let head = Some(Box::new(beginnings(origin.as_ref())));
         let (dialect, read_ahead, refuse) = (Dialect::Sse, Bytes::new(), None);
-        NewSession { socket, read_ahead, id, dev_user, dialect, head, rooms, since, refuse, guard }
+        NewSession { socket, read_ahead, id, who, dialect, head, rooms, since, refuse, guard }
     }
 }
 

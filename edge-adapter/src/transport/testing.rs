@@ -40,7 +40,7 @@ pub fn config() -> Config {
         max_connections_per_address: 0,
         allowed_origins: Vec::new(),
         allow_local_origins: false,
-        playground: true,
+        playground: Some(true),
         drain_timeout: Duration::from_secs(5),
         shards: 1,
         accept_dev_mode: false,
@@ -66,9 +66,9 @@ impl Upstream for OpenCore {
 
 fn reply(request: &Request) -> Option<(SessionKey, Post)> {
     let (session, post) = match request {
-        Request::Open { session, dev_user, .. } => {
-            let user = dev_user.as_deref().unwrap_or("guest").into();
-            return Some((*session, Post::Opened { session: *session, user }));
+        Request::Open { session, who, .. } => {
+            let user = who.user.as_deref().unwrap_or("guest").into();
+            return Some((*session, Post::Opened { session: *session, user, expires_us: None }));
         }
         Request::Join { session, id, room: name, echo, presence, .. } if &**name == "large" => {
             let position = Position { epoch: "e".into(), seq: 7 };
@@ -179,6 +179,7 @@ impl Edge {
             shards,
             calls,
             metrics,
+            dev_mode: Box::new(|| true),
             attached: Box::new(move || shown.load(Ordering::SeqCst)),
             polls: Default::default(),
             metrics_text: Arc::new(|| "# EOF\n".into()),

@@ -3,9 +3,10 @@
 //! The origin is checked before all else, and a foreign one is refused over HTTP. What the client can only have got
 //! wrong in the URL is refused after the handshake, since a browser hides the answer to a failed one from its page.
 use crate::fanout::connection::{NewSession, Socket};
+use crate::session::request::Credentials;
 use crate::transport::connections::Permit;
 use crate::transport::problem::Problem;
-use crate::transport::{Doors, asked, origin, query, session_id};
+use crate::transport::{Doors, asked, body, origin, query, session_id};
 use crate::wire::close::CloseReason;
 use crate::wire::cursor::Cursor;
 use crate::wire::dialect::Dialect;
@@ -51,14 +52,14 @@ pub async fn connect(State(doors): State<Arc<Doors>>, mut request: Request<Body>
         Ok(handshake) => handshake,
         Err(refusal) => {
             doors.metrics.http_refusal(refusal.reason);
-            return refusal.problem.into_response();
+            return body::refuse(request, refusal.problem).await.into_response();
         }
     };
     let id = match session_id() {
         Ok(id) => id,
         Err(problem) => return problem.into_response(),
     };
-    let asked = Asked::read(request.uri());
+    let asked = Asked::read(request.uri(), request.headers());
     let permit = asked::permit(request.extensions());
     let upgrade = hyper::upgrade::on(&mut request);
     let dialect = handshake.dialect();
@@ -208,26 +209,32 @@ fn choose_protocol(headers: &HeaderMap) -> Result<Option<Protocol>, Problem> {
     })
 }
 
+/// With the token that stands among the subprotocols, where it is brought nowhere else.
+fn named_among_protocols(who: Credentials, headers: &HeaderMap) -> Credentials {
+    let token = elements(headers, &SEC_WEBSOCKET_PROTOCOL).find_map(|name| name.strip_prefix(BEARER));
+    who.or_token(token.map(Into::into))
+}
+
 /// What the URL asks for.
 #[derive(Debug)]
 struct Asked {
     room: Option<Arc<str>>,
-    dev_user: Option<Box<str>>,
+    who: Credentials,
     since: Option<Cursor>,
     refuse: Option<CloseReason>,
 }
 
 impl Asked {
-    fn read(uri: &Uri) -> Asked {
+    fn read(uri: &Uri, headers: &HeaderMap) -> Asked {
         let query = uri.query().unwrap_or_default();
         let room = uri.path().strip_prefix("/ws/").map(query::decode_path);
         let room = room.map(|room| room.filter(|room| name::room(room).is_ok()));
-        let user = asked::user(query);
+        let who = asked::who(query, headers);
         let since = query::value(query, "since");
-        let bad = matches!(room, Some(None)) || user.is_err();
+        let bad = matches!(room, Some(None)) || who.is_err();
         Asked {
             room: room.flatten().map(Arc::from),
-            dev_user: user.unwrap_or_default(),
+            who: named_among_protocols(who.unwrap_or_default(), headers),
             since: since.map(|token| asked::cursor(token.as_deref())),
             refuse: bad.then_some(CloseReason::InvalidArgument),
         }
@@ -248,14 +255,14 @@ async fn hand_over(
         Err(error) => return tracing::debug!(%error, "handshake not finished"),
     };
     let (socket, read_ahead) = bare(upgraded);
-    let Asked { room, dev_user, since, refuse } = asked;
+    let Asked { room, who, since, refuse } = asked;
     let guard = permit.as_ref().and_then(|permit| permit.guard());
     let (head, rooms) = (None, room.into_iter().collect());
     doors.shards.adopt(NewSession {
         socket,
         read_ahead,
         id,
-        dev_user,
+        who,
         dialect,
         head,
         rooms,

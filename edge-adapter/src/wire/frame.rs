@@ -61,6 +61,11 @@ pub enum Frame<'a> {
         /// What is in it.
         page: Page<'a>,
     },
+    /// The session's token ends soon.
+    TokenExpiring {
+        /// When, in microseconds since 1970.
+        expires_us: u64,
+    },
     /// The server goes away.
     Draining {
         /// Over how long clients spread their return.
@@ -116,6 +121,11 @@ pub enum Acked<'a> {
     },
     /// A ping, or a session's meta.
     Ok,
+    /// Another token.
+    Refreshed {
+        /// When it ends, in microseconds since 1970; never in dev mode.
+        expires_us: Option<u64>,
+    },
     /// A leave.
     Left,
 }

@@ -73,6 +73,11 @@ pub fn envelope(frame: &Frame<'_>) -> Envelope {
         Frame::Left { room } => {
             enclose("system", None, Some(room), |out| out.extend_from_slice(br#"{"event":"left"}"#))
         }
+        Frame::TokenExpiring { expires_us } => enclose("system", None, None, |out| {
+            out.extend_from_slice(br#"{"event":"token_expiring","expires_at":"#);
+            timestamp(out, expires_us);
+            out.push(b'}');
+        }),
         Frame::Draining { reconnect_after_ms } => come_back("draining", reconnect_after_ms),
     }
 }
@@ -98,6 +103,14 @@ pub fn ack(id: Option<&str>, room: Option<&str>, acked: Acked<'_>) -> Envelope {
             }
             if duplicate {
                 out.extend_from_slice(br#","duplicate":true"#);
+            }
+            out.push(b'}');
+        }
+        Acked::Refreshed { expires_us } => {
+            out.extend_from_slice(br#"{"status":"ok""#);
+            if let Some(us) = expires_us {
+                out.extend_from_slice(br#","expires_at":"#);
+                timestamp(out, us);
             }
             out.push(b'}');
         }

@@ -32,6 +32,10 @@ pub fn message(frame: &Frame<'_>) -> Vec<u8> {
             let (room, position) = (room.to_owned(), Some(to_position(position)));
             (id, Wire::History(v1::HistoryPage { room, position, messages, more }))
         }
+        Frame::TokenExpiring { expires_us } => {
+            let expires_at = Some(to_timestamp(expires_us));
+            (None, Wire::TokenExpiring(v1::TokenExpiring { expires_at }))
+        }
         Frame::Draining { reconnect_after_ms } => (None, Wire::Draining(v1::Draining { reconnect_after_ms })),
         Frame::Event(event) => (None, Wire::Event(to_event(event))),
         Frame::State { room, all } => {
@@ -57,9 +61,12 @@ fn to_ack(room: Option<&str>, acked: Acked<'_>) -> v1::Ack {
     let room = room.unwrap_or_default().to_owned();
     match acked {
         Acked::Delivered { position, duplicate } => {
-            v1::Ack { room, position: position.map(to_position), duplicate }
+            v1::Ack { room, position: position.map(to_position), duplicate, ..v1::Ack::default() }
         }
-        Acked::Ok | Acked::Left => v1::Ack { room, position: None, duplicate: false },
+        Acked::Refreshed { expires_us } => {
+            v1::Ack { room, expires_at: expires_us.map(to_timestamp), ..v1::Ack::default() }
+        }
+        Acked::Ok | Acked::Left => v1::Ack { room, ..v1::Ack::default() },
     }
 }
 

@@ -43,7 +43,11 @@ fn read(path: Option<&str>) -> Result<Values, clap::Error> {
         Err(error) if path.is_none() && error.kind() == io::ErrorKind::NotFound => return Ok(Values::new()),
         Err(error) => return Err(refuse(format!("{name}: {error}"))),
     };
-    let table: toml::Table = text.parse().map_err(|error| refuse(format!("{name}: {error}")))?;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        // Without the line itself, which may hold a secret.
+        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+        refuse(format!("{name}: line {line}: {}", error.message()))
+    })?;
     let known = known_keys(&command());
     let mut values = Values::new();
     for (key, value) in &table {
@@ -63,7 +67,7 @@ fn read(path: Option<&str>) -> Result<Values, clap::Error> {
 fn known_keys(command: &clap::Command) -> Vec<String> {
     let own = command.get_arguments().filter_map(|arg| arg.get_long()).filter(|long| *long != "config");
     let mut keys: Vec<String> = own.map(str::to_owned).collect();
-    for subcommand in command.get_subcommands().filter(|sub| sub.get_name() != "bench") {
+    for subcommand in command.get_subcommands().filter(|sub| !["bench", "token"].contains(&sub.get_name())) {
         keys.extend(known_keys(subcommand));
     }
     keys.retain(|key| !["help", "version", "table"].contains(&key.as_str()));

@@ -68,6 +68,8 @@ pub enum Command {
     Edge(Box<EdgeOnly>),
     /// Read the settings, say what is in force and where it comes from, and end
     CheckConfig(Box<CheckConfig>),
+    /// Make a token, to try things out: whoever has the secret can
+    Token(Box<TokenArgs>),
     /// Measure this build against a plain WebSocket server on this machine
     Bench(hearth_bench::BenchArgs),
 }
@@ -123,6 +125,42 @@ pub struct EdgeOnly {
     pub alone: EdgeAlone,
 }
 
+/// `hearth token`.
+#[derive(Debug, Clone, Args)]
+pub struct TokenArgs {
+    /// Who it is for: a user's name
+    #[arg(value_name = "USER")]
+    pub user: String,
+    /// The secret that the core verifies with
+    #[arg(
+        long,
+        env = "HEARTH_JWT_HS256_SECRET",
+        value_name = "SECRET",
+        hide_env_values = true,
+        hide_default_value = true,
+        required_unless_present = "private_key"
+    )]
+    pub jwt_hs256_secret: Option<String>,
+    /// A private key in PEM to sign with instead: RSA, EC P-256 or Ed25519 (PKCS#8)
+    #[arg(long, value_name = "FILE")]
+    pub private_key: Option<String>,
+    /// How long it is good
+    #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = duration(Duration::from_secs(1)..=LONGEST))]
+    pub lifetime: Duration,
+    /// What it allows, and nothing else: `chat:*=join,publish`; more than once
+    #[arg(long, value_name = "ROOMS=ACTS")]
+    pub allow: Vec<String>,
+    /// It is a service's
+    #[arg(long)]
+    pub service: bool,
+    /// Its audience
+    #[arg(long, env = "HEARTH_JWT_AUDIENCE", value_name = "NAME")]
+    pub jwt_audience: Option<String>,
+    /// Its issuer
+    #[arg(long, env = "HEARTH_JWT_ISSUER", value_name = "NAME")]
+    pub jwt_issuer: Option<String>,
+}
+
 /// `hearth check-config`: what any role takes, so that nothing passes here and is refused there.
 #[derive(Debug, Clone, Args)]
 pub struct CheckConfig {
@@ -155,6 +193,15 @@ pub struct Common {
     /// How long a drain may take after SIGTERM; what is left then is cut
     #[arg(long, env = "HEARTH_DRAIN_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration(Duration::ZERO..=LONGEST))]
     pub drain_timeout: Duration,
+    /// What an edge shows a core to be let in; needed between the two where tokens are on and they run apart
+    #[arg(
+        long,
+        env = "HEARTH_LINK_TOKEN",
+        value_name = "SECRET",
+        hide_env_values = true,
+        hide_default_value = true
+    )]
+    pub link_token: Option<String>,
     /// Serve without tokens on an address that others can reach
     #[arg(long, env = "HEARTH_INSECURE", value_parser = switch, action = ArgAction::SetTrue)]
     pub insecure: bool,
@@ -212,6 +259,24 @@ pub struct CoreSettings {
     /// The largest presence meta, in bytes
     #[arg(long, env = "HEARTH_MAX_META_BYTES", value_name = "BYTES", default_value = "4096")]
     pub max_meta_bytes: usize,
+    /// Secret that tokens are signed with (HS256). Any key turns dev mode off: every caller needs a token
+    #[arg(
+        long,
+        env = "HEARTH_JWT_HS256_SECRET",
+        value_name = "SECRET",
+        hide_env_values = true,
+        hide_default_value = true
+    )]
+    pub jwt_hs256_secret: Option<String>,
+    /// Files of public keys in PEM that tokens are signed by, comma-separated: RSA (RS256, PS256), EC P-256 (ES256), Ed25519 (EdDSA)
+    #[arg(long, env = "HEARTH_JWT_PUBLIC_KEY", value_name = "FILE", value_delimiter = ',')]
+    pub jwt_public_key: Vec<String>,
+    /// What a token's `aud` must name
+    #[arg(long, env = "HEARTH_JWT_AUDIENCE", value_name = "NAME")]
+    pub jwt_audience: Option<String>,
+    /// What a token's `iss` must be
+    #[arg(long, env = "HEARTH_JWT_ISSUER", value_name = "NAME")]
+    pub jwt_issuer: Option<String>,
     /// Whether gRPC reflection shows the schema
     #[arg(long, env = "HEARTH_REFLECTION", value_name = "on|off", default_value = "on", value_parser = switch, action = ArgAction::Set)]
     pub reflection: bool,

@@ -61,6 +61,8 @@ pub fn in_force(matches: &ArgMatches, values: &Values) -> String {
         let raw = matches.try_get_raw(arg.get_id().as_str()).ok().flatten();
         let value =
             raw.map(|raw| raw.map(|part| part.to_string_lossy().into_owned()).collect::<Vec<_>>().join(","));
+        let value =
+            value.map(|value| if arg.is_hide_env_values_set() { "(secret)".to_owned() } else { value });
         let source = match matches.value_source(arg.get_id().as_str()) {
             Some(ValueSource::CommandLine) => "flag",
             Some(ValueSource::EnvVariable) => "environment",

@@ -46,7 +46,7 @@ pub fn switch(text: &str) -> Result<bool, String> {
 
 /// A core's address that a link can be made to, still as text.
 pub fn core_url(text: &str) -> Result<String, String> {
-    match Dialer::url(text) {
+    match Dialer::url(text, None) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(error.to_string()),
     }

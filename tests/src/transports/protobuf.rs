@@ -121,6 +121,10 @@ pub fn envelope(response: ConnectResponse) -> Envelope {
             "",
             &json!({"event": "draining", "reconnect_after_ms": draining.reconnect_after_ms}),
         ),
+        Frame::TokenExpiring(expiring) => {
+            let at = expiring.expires_at.map_or(0, |at| at.seconds);
+            say("system", "", &json!({"event": "token_expiring", "expires_at": at}))
+        }
         Frame::Presence(presence) => {
             let told = presence.event.expect("presence says something");
             Envelope::new("presence", id, Some(&presence.room), presence_data(told))

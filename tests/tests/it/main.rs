@@ -1,5 +1,5 @@
 //! Hearth, end to end: real processes, real sockets, one test a story. Numbers in the comments are those of the project's
-//! list of scenarios, behaviours that others learnt the hard way.
+//! list of behaviours that others learnt the hard way.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 mod architecture;
@@ -25,5 +25,6 @@ mod rest;
 mod sse;
 mod sse_faults;
 mod storm;
+mod tokens;
 mod typing;
 mod websocket_cases;

@@ -1,4 +1,4 @@
-//! Frames that mean nothing: each gets its exact error, and the connection lives (scenario 29).
+//! Frames that mean nothing: each gets its exact error, and the connection lives.
 use hearth_proto::v1::{
     Join, Leave, ListMessagesRequest, PublishRequest, WatchRequest, connect_request::Command,
     connect_response,
@@ -171,19 +171,6 @@ async fn every_malformed_frame_gets_its_error() {
     }
     assert_eq!(ann.publish("r", "after all that").await, 1, "nothing of it was published");
     assert_eq!(ann.next().await["seq"], 1, "and the session is still in its room");
-}
-
-/// What needs tokens is told to be missing, not ignored.
-#[tokio::test]
-async fn what_is_not_there_yet_is_an_error() {
-    let hearth = Hearth::serve(&[]).await;
-    let (mut ann, _) = Client::enter(hearth.http(), "/ws/r?user=ann").await;
-    let answer = ann.ask(json!({"type": "auth", "id": "1", "data": {"token": "t"}})).await;
-    assert_eq!(
-        (&answer["type"], &answer["data"]["code"]),
-        (&json!("error"), &json!("unimplemented")),
-        "{answer}"
-    );
 }
 
 /// A name that is no room's is refused alike in the path, in each frame that names a room, and at each call of gRPC.

@@ -1,5 +1,5 @@
-//! Who is here, truthfully, as browsers and services see it. Of the scenarios, 16 (a netsplit between core and engine) needs
-//! an engine apart from the core, and 18 (monotonic clocks) is shown by the core's own tests, which own the clock.
+//! Who is here, truthfully, as browsers and services see it. What is not here: a netsplit between core and engine needs
+//! an engine apart from the core, and that clocks are monotonic is shown by the core's own tests, which own the clock.
 use hearth_proto::v1::{
     Heartbeat, Join, Leave, ListPresenceRequest, SetPresence, TrackEnter, TrackLeave, TrackRequest,
     WatchPresenceRequest, connect_request, connect_response, presence,

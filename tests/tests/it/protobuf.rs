@@ -123,6 +123,15 @@ async fn a_fence_holds() {
     ann.send("2", text("r", json(), &position.epoch)).await;
     let (_, Frame::Ack(ack)) = ann.next().await else { panic!("an ack") };
     assert_eq!(ack.position.unwrap().seq, 2);
+    // A signal has no place in any numbering, and none to keep to.
+    let signal = match text("r", json(), "another") {
+        Command::Publish(publish) => {
+            Command::Publish(v1::Publish { kind: v1::EventKind::Signal.into(), ..publish })
+        }
+        other => other,
+    };
+    ann.send("3", signal).await;
+    assert!(matches!(ann.next().await, (id, Frame::Ack(_)) if id == "3"));
 }
 
 /// What is no command is told so, and the session stays; a text frame is not for this protocol, and ends it.

@@ -1,5 +1,5 @@
 //! Bytes that break WebSocket itself, or this server's use of it: each case ends with its exact close code, and nobody
-//! else notices (scenario 29).
+//! else notices.
 use hearth_tests::{
     client::Client,
     http,

@@ -29,7 +29,7 @@ const SMALL: usize = 64 * 1024;
 const LARGE: usize = 4 << 20;
 /// How long the end of a connection may take once both have said it: the server ends it, and waits for nobody. (Of a
 /// client that is silent it would be rid after three seconds.)
-const END: Duration = Duration::from_secs(2);
+const END: Duration = Duration::from_secs(10);
 
 /// What a connection is made for.
 #[derive(Clone, Copy, PartialEq)]
@@ -141,7 +141,7 @@ async fn run(http: SocketAddr, case: Case) {
             Chopped(bytes, size) => {
                 for chunk in bytes.chunks(size) {
                     raw.send(chunk).await;
-                    // The server gets what there is so far.
+                    // So that some of it is there before the rest.
                     tokio::task::yield_now().await;
                 }
             }

@@ -131,6 +131,9 @@ fn time_is_held_with_five_seconds_of_leeway() {
 #[test]
 fn claims_that_are_none() {
     let verifier = by_secret();
+    let mut nothing = claims();
+    nothing["hearth"] = Value::Null;
+    assert!(matches!(fault(&verifier, &signed(&nothing)), BadToken::Claims(_)), "null is no limit at all");
     let hearth = |value| but("hearth", value);
     for wrong in [
         but("sub", Value::Null),
@@ -144,6 +147,7 @@ fn claims_that_are_none() {
         hearth(json!({"rooms": [{"match": 1, "allow": []}]})),
         hearth(json!({"service": "yes"})),
         hearth(json!({"meta": [1]})),
+        hearth(json!({"rooms": null})),
     ] {
         let fault = fault(&verifier, &signed(&wrong));
         assert!(matches!(fault, BadToken::Claims(_)), "{wrong}: {fault:?}");

@@ -72,7 +72,7 @@ async fn who_is_refused_can_read_why() {
         (Code::ResourceExhausted, (1013, "overloaded")),
         (Code::Unavailable, (1013, "overloaded")),
     ] {
-        let (session, client) = edge.knock(|_| {}).await;
+        let (session, client) = edge.knock(|new| new.who.token = Some("t".into())).await;
         edge.post([Post::Refused { session, failure: Failure::new(code, "no") }]);
         let mut client = Client { key: session, socket: client_of(client).await };
         assert_eq!(client.closed().await, (close.0, close.1.into()));
@@ -99,7 +99,7 @@ async fn what_was_said_early_is_heard_after_the_welcome() {
     let (read_ahead, rest) = early.split_at(early.len() - 5);
     let (session, mut client) = edge.knock(|new| new.read_ahead = Bytes::copy_from_slice(read_ahead)).await;
     client.write_all(rest).await.unwrap();
-    edge.post([Post::Opened { session, user: "ann".into() }]);
+    edge.post([Post::Opened { session, user: "ann".into(), expires_us: None }]);
     let mut client = Client { key: session, socket: client_of(client).await };
     assert_eq!(client.told().await, "welcome");
     assert_eq!(
@@ -203,7 +203,11 @@ async fn any_stream_will_do() {
     let (mut client, server) = tokio::io::duplex(64);
     edge.shards.adopt(newcomer(Socket::Stream(Box::new(server))));
     let Request::Open { session, .. } = edge.core.next().await else { panic!("opens") };
-    edge.post([Post::Opened { session, user: "ann".into() }, joined(session), big(Kind::Text, 5, 300)]);
+    edge.post([
+        Post::Opened { session, user: "ann".into(), expires_us: None },
+        joined(session),
+        big(Kind::Text, 5, 300),
+    ]);
     let mut all = String::new();
     while !all.contains(r#""timestamp""#) {
         let mut some = [0; 50];

@@ -26,7 +26,7 @@ impl Slow {
     async fn connect(edge: &Edge) -> Slow {
         let (client, server) = tokio::io::duplex(256);
         let (session, _) = edge.knock(|new| new.socket = Socket::Stream(Box::new(server))).await;
-        edge.post([Post::Opened { session, user: "ann".into() }, joined(session)]);
+        edge.post([Post::Opened { session, user: "ann".into(), expires_us: None }, joined(session)]);
         let mut slow = Slow(WebSocketStream::from_raw_socket(client, Role::Client, None).await);
         assert_eq!(slow.json().await["data"]["event"], "welcome");
         assert_eq!(slow.json().await["data"]["event"], "joined");

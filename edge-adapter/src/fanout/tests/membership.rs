@@ -298,7 +298,7 @@ async fn stream_of_two_rooms(edge: &Edge) -> (SessionKey, TcpStream) {
             new.rooms = vec!["lobby".into(), "other".into()];
         })
         .await;
-    edge.post([Post::Opened { session, user: "ann".into() }]);
+    edge.post([Post::Opened { session, user: "ann".into(), expires_us: None }]);
     (session, stream)
 }
 

@@ -25,7 +25,7 @@ impl Table {
             Some(Frame::Error(error)) => self.error(now, session, request, error),
             Some(Frame::History(page)) => self.history(key, request, page),
             Some(Frame::Resumed(resumed)) => self.resumed(request, resumed),
-            Some(Frame::Opened(opened)) => self.opened(key, &opened.user),
+            Some(Frame::Opened(opened)) => self.opened(key, request, opened),
             Some(Frame::Refused(error)) => self.refused(key, error),
             Some(Frame::Presence(presence)) => self.presence(presence),
             Some(Frame::Online(list)) => self.online(key, request, list),
@@ -80,14 +80,22 @@ impl Table {
         }
     }
 
-    fn opened(&mut self, key: SessionKey, user: &str) {
+    fn opened(&mut self, key: SessionKey, request: u64, opened: v1::Opened) {
         let Some(opening) = self.sessions.get(&key).map(|session| session.opening) else { return };
+        let expires_us = opened.expires_at.map(convert::micros);
+        let refreshed = match self.answered(key, request) {
+            Some(Pending { what: What::Refresh { id, .. }, .. }) => Some(id),
+            _ => None,
+        };
         self.answered(key, opening);
         let Some(session) = self.sessions.get_mut(&key) else { return };
-        let user: Arc<str> = user.into();
-        // To a session that was brought from another core its user is no news.
-        if session.user.replace(Arc::clone(&user)).is_none() {
-            self.out.post(key, Post::Opened { session: key, user });
+        let user: Arc<str> = opened.user.as_str().into();
+        let known = session.opened.replace(Box::new(opened)).is_some();
+        if let Some(id) = refreshed {
+            self.out.post(key, Post::Refreshed { session: key, id, expires_us });
+        } else if !known {
+            // To a session that was brought from another core its user is no news.
+            self.out.post(key, Post::Opened { session: key, user, expires_us });
         }
     }
 
@@ -131,7 +139,7 @@ impl Table {
         &mut self,
         key: SessionKey,
         request: u64,
-        v1::LinkJoined { joined, page, presence: known_at }: v1::LinkJoined,
+        v1::LinkJoined { joined, page, presence: known_at, presence_hidden }: v1::LinkJoined,
     ) {
         let asked = self.answered(key, request);
         let Some(session) = self.sessions.get_mut(&key) else { return };
@@ -160,6 +168,7 @@ impl Table {
                 return;
             }
         };
+        let presence = presence && !presence_hidden;
         let new = present.is_none();
         let id = id.unwrap_or_else(|| self.rooms.create(&name, position.clone()));
         let Some(room) = self.rooms.get_mut(id) else { return };

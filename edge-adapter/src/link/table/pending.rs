@@ -1,7 +1,10 @@
 //! Requests that the core has not answered, in the order in which they came, so that they can be sent again.
 use crate::{
     link::convert::{self, Publish, Who},
-    session::{key::SessionKey, request::ClientId},
+    session::{
+        key::SessionKey,
+        request::{ClientId, Credentials},
+    },
     wire::event::{Kind, Payload, Position},
 };
 use hearth_proto::v1::EdgeFrame;
@@ -41,8 +44,13 @@ pub struct Pending {
 pub enum What {
     Open {
         id: Arc<str>,
-        dev_user: Option<Box<str>>,
+        who: Credentials,
+        rooms: Vec<Arc<str>>,
         call: bool,
+    },
+    Refresh {
+        id: Option<ClientId>,
+        who: Credentials,
     },
     Join {
         id: Option<ClientId>,
@@ -90,10 +98,10 @@ impl Pending {
     pub fn frame(&self, number: u64) -> EdgeFrame {
         let session = self.session;
         match &self.what {
-            What::Open { id, dev_user, call } => {
-                let who = Who::Dev(dev_user.as_deref().unwrap_or_default());
-                convert::open(session, number, id, who, *call)
+            What::Open { id, who, rooms, call } => {
+                convert::open(session, number, id, Who::Says(who, rooms), *call)
             }
+            What::Refresh { who, .. } => convert::refresh(session, number, who),
             What::Join { room, since, history, echo, .. } => {
                 convert::join(session, number, room, since.as_ref(), *history, *echo)
             }
@@ -121,6 +129,7 @@ impl Pending {
             // Without a key, or without knowing where it was sent to, a second time might be a second event.
             What::Publish { id, epoch, .. } => id.is_some() && epoch.is_some(),
             What::Open { .. }
+            | What::Refresh { .. }
             | What::Join { .. }
             | What::Leave { .. }
             | What::Presence { .. }
@@ -131,9 +140,11 @@ impl Pending {
 
     fn weight(&self) -> usize {
         let id = |id: &Option<ClientId>| id.as_ref().map_or(0, |id| id.len());
+        let credentials = |who: &Credentials| id(&who.user) + id(&who.token);
         PENDING_BYTES
             + match &self.what {
-                What::Open { .. } => 0,
+                What::Open { who, .. } => credentials(who),
+                What::Refresh { id: own, who } => id(own) + credentials(who),
                 What::Join { id: own, room, since, .. } => {
                     id(own) + room.len() + since.as_ref().map_or(0, |since| since.epoch.len())
                 }

@@ -69,8 +69,13 @@ impl Story {
 
     /// A session that is let in.
     fn open(&mut self, key: SessionKey) {
-        self.ask(Request::Open { session: key, id: id_of(key), dev_user: None });
-        self.core(Some(key), 0, FromCore::Opened(v1::Opened { user: "ann".into() }));
+        self.ask(Request::Open {
+            session: key,
+            id: id_of(key),
+            who: Credentials::default(),
+            rooms: Vec::new(),
+        });
+        self.core(Some(key), 0, FromCore::Opened(v1::Opened { user: "ann".into(), ..v1::Opened::default() }));
         self.table.out.frames.clear();
         self.told(key.shard());
     }
@@ -135,7 +140,12 @@ fn page(seqs: &[u64], live: bool) -> v1::Page {
 
 fn joined(seq: u64, seqs: &[u64], live: bool) -> FromCore {
     let joined = v1::Joined { room: "r".into(), position: Some(at("e1", seq)), ..v1::Joined::default() };
-    FromCore::Joined(v1::LinkJoined { joined: Some(joined), page: Some(page(seqs, live)), presence: 0 })
+    FromCore::Joined(v1::LinkJoined {
+        joined: Some(joined),
+        page: Some(page(seqs, live)),
+        presence: 0,
+        presence_hidden: false,
+    })
 }
 
 fn resumed(epoch: &str, seq: u64, recovered: bool, page: v1::Page) -> FromCore {
@@ -146,7 +156,12 @@ fn resumed(epoch: &str, seq: u64, recovered: bool, page: v1::Page) -> FromCore {
 }
 
 fn ack(epoch: &str, seq: u64) -> FromCore {
-    FromCore::Ack(v1::Ack { room: "r".into(), position: Some(at(epoch, seq)), duplicate: false })
+    FromCore::Ack(v1::Ack {
+        room: "r".into(),
+        position: Some(at(epoch, seq)),
+        duplicate: false,
+        expires_at: None,
+    })
 }
 
 fn error(code: i32) -> FromCore {
@@ -208,6 +223,7 @@ fn short(post: &Post) -> String {
             Some(id) => format!("left {}", id.as_deref().unwrap_or("-")),
             None => "put out".into(),
         },
+        Post::Refreshed { id, expires_us, .. } => format!("refreshed {id:?} {expires_us:?}"),
         Post::Ack { id, position, .. } => {
             format!("ack {id} {:?}", position.as_ref().map(|position| position.seq))
         }
@@ -401,7 +417,12 @@ fn a_hole_that_history_cannot_fill_is_told_to_all() {
     story.core(
         None,
         0,
-        FromCore::Joined(v1::LinkJoined { joined: Some(place), page: Some(page(&[], true)), presence: 0 }),
+        FromCore::Joined(v1::LinkJoined {
+            joined: Some(place),
+            page: Some(page(&[], true)),
+            presence: 0,
+            presence_hidden: false,
+        }),
     );
     story.core(None, 0, live(10));
     assert_eq!(story.told(0), ["reset e1/9", "event 10"]);
@@ -436,14 +457,24 @@ fn a_replay_that_can_never_go_on_puts_its_session_out() {
 #[test]
 fn commands_that_do_not_fit_are_refused_and_sessions_still_come_and_go() {
     let mut story = Story::detached();
-    story.ask(Request::Open { session: ann(), id: id_of(ann()), dev_user: None });
+    story.ask(Request::Open {
+        session: ann(),
+        id: id_of(ann()),
+        who: Credentials::default(),
+        rooms: Vec::new(),
+    });
     let payload = Bytes::from(vec![b' '; 1024 * 1024]);
     for _ in 0..20 {
         let (id, payload, kind) = (Some("p".into()), Payload::Json(payload.clone()), Kind::Text);
         story.ask(Request::Publish { session: ann(), id, room: "r".into(), kind, payload, fence: None });
     }
     assert_eq!(story.told(0), vec!["failed p resource_exhausted"; 4]);
-    story.ask(Request::Open { session: bob(), id: id_of(bob()), dev_user: None });
+    story.ask(Request::Open {
+        session: bob(),
+        id: id_of(bob()),
+        who: Credentials::default(),
+        rooms: Vec::new(),
+    });
     story.ask(Request::Close { session: ann(), vanished: false });
     assert_eq!((story.table.pending(), story.told(1)), (1, vec![]));
 }
@@ -452,14 +483,14 @@ fn commands_that_do_not_fit_are_refused_and_sessions_still_come_and_go() {
 #[test]
 fn a_call_is_answered_whatever_it_asks() {
     let mut story = Story::attached();
-    story.ask(Request::Call { session: ann(), id: id_of(ann()), dev_user: Some("ann".into()) });
+    story.ask(Request::Call { session: ann(), id: id_of(ann()), who: Credentials::named("ann") });
     let text = story.publish(ann(), None, Kind::Text);
     let signal = story.publish(ann(), None, Kind::Signal);
     story.ask(Request::ListOnline { session: ann(), room: "r".into(), limit: 7 });
     let sent = story.sent();
     assert!(matches!(&sent[0], (1.., Frame::Open(open)) if open.call));
     assert!(matches!(sent[1..], [(2, Frame::Publish(_)), (3, Frame::Publish(_)), (4, Frame::ListOnline(_))]));
-    story.core(Some(ann()), 0, FromCore::Opened(v1::Opened { user: "ann".into() }));
+    story.core(Some(ann()), 0, FromCore::Opened(v1::Opened { user: "ann".into(), ..v1::Opened::default() }));
     let ack = |position| FromCore::Ack(v1::Ack { position, ..v1::Ack::default() });
     story.core(Some(ann()), text, ack(Some(at("e", 5))));
     story.core(Some(ann()), signal, ack(None));

@@ -31,7 +31,9 @@ impl Session {
             _ => return Ok(Some((request, undo))),
         };
         let waits = match &self.held {
-            Some(held) => is_long(&request) || held.queue.iter().any(|(_, undo)| undo.room == *room),
+            Some(held) => {
+                is_long(&request) || held.queue.iter().any(|(_, undo)| undo.room.as_ref() == Some(room))
+            }
             None => is_long(&request) && !self.may_replay(drained),
         };
         if !waits {

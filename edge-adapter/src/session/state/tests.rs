@@ -152,7 +152,7 @@ fn replays_come_one_room_after_the_other() {
     assert!(!go(&mut session, replay("c")));
     assert!(go(&mut session, join("d")));
     assert!(go(&mut session, leave("d")));
-    let next = |session: &mut Session, drained| session.next_held(drained).map(|(_, undo)| undo.room);
+    let next = |session: &mut Session, drained| session.next_held(drained).and_then(|(_, undo)| undo.room);
     assert_eq!(next(&mut session, true), None, "a is not answered");
     session.joined(&"a".into(), (RoomId(1), true), (true, true), Position { epoch: "e".into(), seq: 0 });
     assert_eq!(next(&mut session, true), None, "a has more pages");

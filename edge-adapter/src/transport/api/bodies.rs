@@ -29,7 +29,7 @@ pub struct StreamEvent {
     /// The whole envelope as JSON: see `Envelope`.
     #[schema(content_media_type = "application/json")]
     pub data: String,
-    /// The cursor with which a client goes on behind it: for `Last-Event-ID` and `since`. On `joined` and what is sequenced.
+    /// The cursor with which a client goes on behind it: for `Last-Event-ID` and `since`. On `joined`, on what is sequenced, and on the last room's `error` where there are several.
     pub id: Option<String>,
     /// When a client comes back by itself after a cut, in milliseconds.
     pub retry: Option<u64>,

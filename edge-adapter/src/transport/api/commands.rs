@@ -216,7 +216,8 @@ pub struct Token {
     pub token: String,
 }
 
-/// Replaces the session's token before it expires. A server in dev mode has no tokens, and answers `unimplemented`.
+/// Replaces the session's token before it expires; on `/ws` without a token it says who one is, as the first of all. A server in dev mode does not
+/// look at it.
 #[derive(ToSchema)]
 #[schema(example = json!({ "type": "auth", "id": "a1", "data": { "token": "eyJhbGciOi" } }))]
 pub struct AuthCommand {

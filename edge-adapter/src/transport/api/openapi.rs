@@ -9,8 +9,10 @@ const ABOUT: &str = "\
 Rooms carry ordered, recoverable events, and know who is in them. Here is what can be asked by HTTP; what is said over WebSocket is \
 described in `/asyncapi.json`.
 
+Out of dev mode every request to a room needs a token: `Authorization: Bearer …`, or `token` in the URL where no header can be sent.
+
 Errors are `application/problem+json` (RFC 9457). Whoever is told 429 or 503 is told when to ask again. What is asked by `GET`, but for \
-streams and polls, may be asked by `HEAD`, and pages of allowed origins are answered 204 when their browser asks first (`OPTIONS`). Unknown \
+streams and polls, may be asked by `HEAD`, and pages of allowed origins are answered 204 when their browser asks first (`OPTIONS`), but for `/` and the pages of health and metrics. Unknown \
 fields and parameters are ignored. A request whose head is larger than 16 KiB, or is not HTTP, is answered 400, 414 or 431 without a body.";
 
 #[derive(OpenApi)]

@@ -6,6 +6,8 @@ use utoipa::IntoParams;
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Caller {
+    /// A token, where the server asks for one and it does not stand in `Authorization: Bearer`.
+    pub token: Option<String>,
     /// In dev mode, who one is; without it, a guest.
     pub user: Option<User>,
 }

@@ -40,6 +40,8 @@ pub struct Acked {
     pub seq: Option<Seq>,
     /// It had been published before, and nobody sees it twice.
     pub duplicate: Option<bool>,
+    /// When the new token ends, of an `auth`.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// The answer to a command that succeeded.
@@ -190,6 +192,11 @@ pub enum SystemEvent {
     Overloaded {
         /// Come back after this time.
         reconnect_after_ms: u64,
+    },
+    /// The session's token ends soon, and with it the session: `auth` with another one goes on.
+    TokenExpiring {
+        /// When.
+        expires_at: Timestamp,
     },
     /// The session's token has expired.
     TokenExpired,

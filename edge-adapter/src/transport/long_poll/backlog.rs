@@ -1,6 +1,6 @@
 //! What a polled session has been told and its client has not shown to have. Pure: bytes of envelopes go in, answers come out.
 use crate::wire::cursor::Cursor;
-use crate::wire::event::Position;
+use crate::wire::event::{Code, Position};
 use crate::wire::poll_cursor::PollCursor;
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
@@ -12,10 +12,14 @@ use std::time::{Duration, Instant};
 /// How long the first answer waits for what joining shows, once all rooms are joined.
 pub const SHOWING: Duration = Duration::from_millis(500);
 
+/// Why a core lets nobody in.
+const REFUSALS: [Code; 2] = [Code::Unauthenticated, Code::PermissionDenied];
+
 /// What waits for the client of one session.
 #[derive(Debug)]
 pub struct Backlog {
     rooms: Arc<[Arc<str>]>,
+    refused: Option<Code>,
     /// The client is told who it is; one that comes back knows.
     shows_welcome: bool,
     user: String,
@@ -48,8 +52,6 @@ struct Joining {
     rooms: HashMap<Arc<str>, Entrance>,
     /// Since when all are answered.
     joined_at: Option<Instant>,
-    /// How many were refused for want of a permission.
-    forbidden: usize,
 }
 
 /// What a room has shown since its join.
@@ -66,6 +68,8 @@ struct Entrance {
 struct Line<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
     #[serde(borrow)]
     room: Option<&'a str>,
     seq: Option<u64>,
@@ -90,6 +94,7 @@ impl Backlog {
         let joining = rooms.iter().map(|room| (room.clone(), Entrance::default())).collect();
         Backlog {
             rooms,
+            refused: None,
             shows_welcome,
             user: String::new(),
             partial: BytesMut::new(),
@@ -97,7 +102,7 @@ impl Backlog {
             bytes: 0,
             given: 0,
             positions: BTreeMap::new(),
-            joining: Joining { rooms: joining, joined_at: None, forbidden: 0 },
+            joining: Joining { rooms: joining, joined_at: None },
         }
     }
 
@@ -111,9 +116,9 @@ impl Backlog {
         self.entries.is_empty()
     }
 
-    /// Whether all rooms refused the session for want of a permission.
-    pub fn is_forbidden(&self) -> bool {
-        self.joining.forbidden == self.rooms.len()
+    /// Why the core does not let the session in, if it does not.
+    pub fn refused(&self) -> Option<Code> {
+        self.refused
     }
 
     /// Whether all rooms are joined and have shown what joining shows, or had their time.
@@ -168,8 +173,12 @@ impl Backlog {
         let told = matches!(line.kind, "system" | "error").then(told).flatten();
         let room = line.room.and_then(|room| self.rooms.iter().find(|known| ***known == *room)).cloned();
         let Some(room) = room else {
-            if let Some(user) = told.and_then(|told| told.user) {
-                self.user = user;
+            match told {
+                Some(Told { user: Some(user), .. }) => self.user = user,
+                Some(Told { code: Some(code), .. }) if line.id.is_none() && line.room.is_none() => {
+                    self.refused = REFUSALS.into_iter().find(|refusal| refusal.name() == code);
+                }
+                _ => {}
             }
             return None;
         };
@@ -188,8 +197,8 @@ impl Backlog {
                 // The replay that follows moves it on.
                 Some((room, Position { epoch: epoch.into(), seq: seq.saturating_sub(replayed) }))
             }
-            ("error", Some(Told { code, .. })) => {
-                self.joining.failed(&room, code.as_deref() == Some("permission_denied"));
+            ("error", Some(_)) => {
+                self.joining.failed(&room);
                 None
             }
             ("presence", _) => {
@@ -255,10 +264,8 @@ impl Joining {
         }
     }
 
-    fn failed(&mut self, room: &str, forbidden: bool) {
-        if self.rooms.remove(room).is_some_and(|entrance| !entrance.joined) {
-            self.forbidden += usize::from(forbidden);
-        }
+    fn failed(&mut self, room: &str) {
+        self.rooms.remove(room);
     }
 }
 
@@ -328,17 +335,17 @@ mod tests {
         assert_eq!((count, &*cursor.user), (1, "ann"));
     }
 
+    /// A refused room says so and is passed on; that the whole session is refused is not for its client to read as a message.
     #[test]
-    fn it_is_forbidden_where_every_room_is() {
+    fn a_refusal_of_all_names_no_room() {
         let mut backlog = Backlog::new(["a".into(), "b".into()].into(), true);
-        let refused = |room| {
-            format!(
-                r#"{{"type":"error","room":"{room}","data":{{"code":"permission_denied","message":"no"}}}}"#
-            )
+        let error = |room: &str, code| {
+            format!(r#"{{"type":"error"{room},"data":{{"code":"{code}","message":"no"}}}}"#)
         };
-        tell(&mut backlog, &[&refused("a")]);
-        assert!(!backlog.is_forbidden());
-        tell(&mut backlog, &[&refused("b")]);
-        assert!(backlog.is_forbidden());
+        tell(&mut backlog, &[&error(r#","room":"a""#, "permission_denied")]);
+        tell(&mut backlog, &[&error("", "resource_exhausted")]);
+        assert_eq!(backlog.refused(), None);
+        tell(&mut backlog, &[&error("", "unauthenticated")]);
+        assert_eq!(backlog.refused(), Some(Code::Unauthenticated));
     }
 }

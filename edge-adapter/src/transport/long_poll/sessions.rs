@@ -1,12 +1,15 @@
 //! The sessions that are polled, between their polls and while they are: who may answer, and who is gone.
 use super::Asked;
 use super::backlog::Backlog;
-use crate::fanout::connection::{Guard, NewSession, Socket};
+use crate::fanout::connection::{Guard, Head, NewSession, Socket};
+use crate::session::request::Credentials;
 use crate::transport::pipe::{Outlet, Taken, pipe};
 use crate::transport::problem::Problem;
-use crate::transport::{Doors, session_id};
+use crate::transport::{Doors, asked, session_id};
 use crate::wire::cursor::Cursor;
 use crate::wire::dialect::Dialect;
+use crate::wire::event::{Code, Failure};
+use crate::wire::frame::Frame;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +33,8 @@ pub struct Polls {
 pub struct Held {
     /// Its id.
     pub id: Arc<str>,
+    /// What its token is known by, if it has one.
+    meter: Option<String>,
     rooms: Arc<[Arc<str>]>,
     outlet: Outlet,
     /// What waits for its client; one poll at a time has it.
@@ -59,13 +64,15 @@ pub struct Poll {
 
 impl Polls {
     /// The session that a cursor is of, if it is here and for the same rooms and user, and how much the client has of it.
-    pub fn find(&self, asked: &Asked) -> Option<(Arc<Held>, u64)> {
+    pub fn find(&self, doors: &Doors, asked: &Asked) -> Option<(Arc<Held>, u64)> {
         let cursor = asked.cursor.as_ref()?.as_ref()?;
-        if asked.dev_user.as_ref().is_some_and(|user| **user != *cursor.user) {
+        if asked.who.user.as_ref().is_some_and(|user| **user != *cursor.user) {
             return None;
         }
         let held = self.lock().get(&*cursor.session).cloned()?;
-        (*held.rooms == asked.rooms[..]).then_some((held, cursor.given))
+        // A cursor is no secret: whoever shows it with another token than the session's has its own session.
+        let own = held.meter == meter(doors, &asked.who) && *held.rooms == asked.rooms[..];
+        own.then_some((held, cursor.given))
     }
 
     /// A new session, which goes on from the cursor's positions if there is one.
@@ -85,12 +92,14 @@ impl Polls {
             readable.map(|cursor| cursor.map_or_else(Cursor::unreadable, |cursor| cursor.rooms.clone()));
         let since = since.map(|cursor| cursor.only(&asked.rooms));
         let known = || readable.flatten().map(|cursor| cursor.user.as_str().into());
-        let dev_user = asked.dev_user.clone().or_else(known);
+        let user = asked.who.user.clone().or_else(known);
+        let who = Credentials { user, token: asked.who.token.clone() };
         let (inlet, outlet) = pipe();
         let rooms: Arc<[Arc<str>]> = asked.rooms.clone().into();
         let backlog = Backlog::new(rooms.clone(), asked.cursor.is_none());
         let held = Arc::new(Held {
             id: id.clone(),
+            meter: meter(doors, &asked.who),
             rooms,
             outlet,
             told: tokio::sync::Mutex::new(Told { backlog, ended: false }),
@@ -104,9 +113,9 @@ impl Polls {
             socket: Socket::Stream(Box::new(inlet)),
             read_ahead: Bytes::new(),
             id,
-            dev_user,
+            who,
             dialect: Dialect::Lines,
-            head: None,
+            head: Some(Box::new(head())),
             rooms: asked.rooms.clone(),
             since,
             refuse: None,
@@ -148,6 +157,25 @@ impl Polls {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Held>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A session's token, as [`asked::meter`] has it.
+fn meter(doors: &Doors, who: &Credentials) -> Option<String> {
+    let dev_mode = (doors.dev_mode)();
+    (who.token.is_some() && !dev_mode).then(|| asked::meter(who, dev_mode)).flatten()
+}
+
+/// What tells a poll that the core does not let it in: a line that no client is shown.
+fn head() -> Head {
+    let refusal = |code| {
+        let failure = Failure::new(code, "");
+        Frame::Error { id: None, room: None, failure: &failure }.encode(Dialect::Lines, None)
+    };
+    Head {
+        ok: Bytes::new(),
+        unauthenticated: refusal(Code::Unauthenticated),
+        forbidden: refusal(Code::PermissionDenied),
     }
 }
 

@@ -161,7 +161,8 @@ async fn every_close_code_and_every_failure_is_described() {
 /// Who writes a program need not be let in for a playground, nor have a page here.
 #[tokio::test]
 async fn descriptions_are_there_for_all_who_may_connect() {
-    let listed = Config { playground: false, allowed_origins: vec!["https://app.test".into()], ..config() };
+    let listed =
+        Config { playground: Some(false), allowed_origins: vec!["https://app.test".into()], ..config() };
     let edge = Edge::start(listed).await;
     for path in ["/openapi.json", "/asyncapi.json"] {
         for (origin, named) in [("https://app.test", Some("https://app.test")), ("https://evil.test", None)] {

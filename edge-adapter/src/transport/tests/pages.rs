@@ -54,7 +54,7 @@ async fn the_playground_comes_with_the_policy_that_it_needs() {
 
 #[tokio::test]
 async fn without_a_playground_there_is_nothing_at_the_root() {
-    let edge = Edge::start(Config { playground: false, ..config() }).await;
+    let edge = Edge::start(Config { playground: Some(false), ..config() }).await;
     let answer = edge.ask("GET / HTTP/1.1", &[]).await;
     assert_eq!((answer.status, answer.problem().as_str()), (404, "not_found"));
 }

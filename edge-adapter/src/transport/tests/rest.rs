@@ -39,13 +39,13 @@ async fn each_route_asks_the_core_and_answers_in_its_words() {
             .await;
     good(&answer, r#"{"type":"ack","id":"m1","room":"chat:1","data":{"status":"delivered","seq":7}}"#);
     let asked = edge.asked();
-    let [Request::Call { session, dev_user, .. }, Request::Publish { id, room, kind, payload, .. }, close] =
+    let [Request::Call { session, who, .. }, Request::Publish { id, room, kind, payload, .. }, close] =
         &asked[..]
     else {
         panic!("{asked:?}")
     };
     assert_eq!(*close, Request::Close { session: *session, vanished: false });
-    assert_eq!((dev_user.as_deref(), id.as_deref(), &**room), (Some("ann"), Some("m1"), "chat:1"));
+    assert_eq!((who.user.as_deref(), id.as_deref(), &**room), (Some("ann"), Some("m1"), "chat:1"));
     assert_eq!((*kind, &payload.bytes()[..]), (Kind::Text, &br#"{"n":1.0}"#[..]));
 
     let body = r#"{"type":"text","room":"r","data":{}}"#;

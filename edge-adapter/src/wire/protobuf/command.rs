@@ -1,9 +1,8 @@
 //! What a client's binary message means: one `ConnectRequest` to one [`Command`], or the exact error that it gets. What JSON's envelopes are held to, these are
 //! too; an empty string stands for what is not there, as is protobuf's way.
-use crate::wire::command::{self, Action, Command, LIMIT_MAX, Rejected};
+use crate::wire::command::{self, Action, Command, LIMIT_MAX, Rejected, Token};
 use crate::wire::cursor::EPOCH_MAX;
 use crate::wire::event::{Code, Failure, Kind, Payload, Position};
-use bytes::Bytes;
 use hearth_proto::message;
 use hearth_proto::v1::{self, connect_request::Command as Wire};
 use hearth_proto::{name, payload};
@@ -37,7 +36,7 @@ fn room(command: &Wire) -> Option<&str> {
         Wire::Publish(publish) => &publish.room,
         Wire::History(history) => &history.room,
         Wire::Presence(presence) => &presence.room,
-        Wire::Ping(_) => return None,
+        Wire::Auth(_) | Wire::Ping(_) => return None,
     })
 }
 
@@ -55,6 +54,7 @@ fn action(command: Wire) -> Result<Action, Failure> {
             let meta = meta.map_err(|error| invalid(format!("meta must be a JSON object: {error}")))?;
             Ok(Action::Presence { room, meta: meta.map(Arc::from) })
         }
+        Wire::Auth(v1::Auth { token }) => Ok(Action::Auth { token: Token(token.into()) }),
         Wire::Ping(v1::Ping {}) => Ok(Action::Ping),
     }
 }
@@ -77,7 +77,7 @@ fn publish(v1::Publish { room, kind, payload, epoch }: v1::Publish) -> Result<Ac
         Ok(v1::EventKind::Unspecified | v1::EventKind::Text) => Kind::Text,
         Ok(v1::EventKind::Signal) => Kind::Signal,
         Ok(v1::EventKind::Typing) => Kind::Typing,
-        Ok(v1::EventKind::System) => return Err(command::not_yours()),
+        Ok(v1::EventKind::System) => Kind::System,
         Err(_) => return Err(invalid(format!("there is no kind {kind}"))),
     };
     let payload = match payload.and_then(|payload| payload.data) {
@@ -85,8 +85,7 @@ fn publish(v1::Publish { room, kind, payload, epoch }: v1::Publish) -> Result<Ac
             let checked = payload::check(&json).map_err(|error| invalid(error.to_string()))?;
             Payload::Json(checked.into())
         }
-        // A copy: a slice would hold on to the whole message that it was received in.
-        Some(v1::payload::Data::Binary(bytes)) => Payload::Binary(Bytes::copy_from_slice(&bytes)),
+        Some(v1::payload::Data::Binary(bytes)) => Payload::Binary(bytes),
         None => return Err(invalid("payload is missing")),
     };
     let says_typing = |payload: &Payload| match payload {
@@ -98,6 +97,8 @@ fn publish(v1::Publish { room, kind, payload, epoch }: v1::Publish) -> Result<Ac
     }
     // As long an epoch as no room has is refused by every core, and need not travel.
     let fence = match epoch.len() {
+        // What has no place in a room's numbering has none to keep to.
+        _ if kind.is_ephemeral() => None,
         0 => None,
         1..=EPOCH_MAX => Some(epoch.into()),
         _ => return Err(Failure::new(Code::Unavailable, "the room has another epoch")),

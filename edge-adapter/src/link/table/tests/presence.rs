@@ -9,8 +9,13 @@ impl Story {
 
     /// The same; what is told knows of it from this number on.
     fn attends_from(&mut self, key: SessionKey, user: &str, presence: u64) {
-        self.ask(Request::Open { session: key, id: id_of(key), dev_user: None });
-        self.core(Some(key), 0, FromCore::Opened(v1::Opened { user: user.into() }));
+        self.ask(Request::Open {
+            session: key,
+            id: id_of(key),
+            who: Credentials::default(),
+            rooms: Vec::new(),
+        });
+        self.core(Some(key), 0, FromCore::Opened(v1::Opened { user: user.into(), ..v1::Opened::default() }));
         let (id, room) = (Some("j".into()), "r".into());
         self.ask(Request::Join {
             session: key,

@@ -4,7 +4,12 @@ use super::*;
 #[test]
 fn what_waits_for_a_core_is_asked_in_order_when_it_is_there() {
     let mut story = Story::detached();
-    story.ask(Request::Open { session: ann(), id: id_of(ann()), dev_user: Some("ann".into()) });
+    story.ask(Request::Open {
+        session: ann(),
+        id: id_of(ann()),
+        who: Credentials::named("ann"),
+        rooms: Vec::new(),
+    });
     story.join(ann(), "j");
     story.publish(ann(), Some("p"), Kind::Text);
     assert!(story.sent().is_empty());
@@ -123,7 +128,12 @@ fn nobody_waits_for_a_core_for_ever() {
     story.lose_core();
     story.now = later + Duration::from_secs(4);
     story.join(ann(), "j");
-    story.ask(Request::Open { session: bob(), id: id_of(bob()), dev_user: None });
+    story.ask(Request::Open {
+        session: bob(),
+        id: id_of(bob()),
+        who: Credentials::default(),
+        rooms: Vec::new(),
+    });
     assert_eq!(story.table.deadline(), Some(later + DETACHED_GRACE));
     story.table.due(later + DETACHED_GRACE);
     assert_eq!(story.told(0), ["failed sent unavailable"]);

@@ -1,0 +1,140 @@
+//! Who calls: from a call's metadata to a grant, and to the user in whose name it speaks.
+use super::{Shared, status};
+use crate::{
+    auth::{
+        grant::{Act, Grant},
+        token::BadToken,
+    },
+    hub::Error,
+    room::{
+        Now,
+        id::{RoomName, UserName},
+    },
+};
+use std::time::Duration;
+use tonic::{Request, Status, metadata::MetadataMap};
+
+/// The name of a service that gives none, in dev mode.
+const SERVICE: &str = "service";
+/// Why somebody is not heard in another's name.
+const OTHERS_NAME: &str = "only services speak in others' names";
+/// Why a room is closed to somebody.
+pub(super) const NOT_ALLOWED: &str = "the token does not allow this in this room";
+
+/// A caller.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    /// What it may do.
+    pub(super) grant: Grant,
+    /// In whose name it speaks: its own, unless it is a service that says otherwise.
+    pub(super) speaks_as: UserName,
+    /// It has said or shown who it is.
+    pub(super) is_named: bool,
+}
+
+impl Caller {
+    /// Reads a call's metadata. `unnamed` is who somebody is in dev mode that gives no name.
+    pub(super) fn of<T>(
+        shared: &Shared,
+        request: &Request<T>,
+        unnamed: impl FnOnce() -> String,
+    ) -> Result<Caller, Status> {
+        Self::read(shared, request.metadata(), unnamed).map_err(|error| status::status(&error))
+    }
+
+    /// The same, of somebody who is a service where nothing else is said.
+    pub(super) fn service<T>(shared: &Shared, request: &Request<T>) -> Result<Caller, Status> {
+        Self::of(shared, request, || SERVICE.to_owned())
+    }
+
+    fn read(
+        shared: &Shared,
+        metadata: &MetadataMap,
+        unnamed: impl FnOnce() -> String,
+    ) -> Result<Caller, Error> {
+        let granted = shared.config.auth.admit(bearer(metadata), now());
+        let granted = granted.map_err(|error| unauthenticated(&error))?;
+        // Bytes that are no text are no name either.
+        let named = metadata.get("user").map(|user| std::str::from_utf8(user.as_bytes()).unwrap_or("\0"));
+        let named = named.filter(|user| !user.is_empty()).map(UserName::new).transpose()?;
+        let Some(grant) = granted else {
+            let is_named = named.is_some();
+            let user = named.map_or_else(|| UserName::new(&unnamed()), Ok)?;
+            // Whoever can reach the port of a core in dev mode is a service.
+            let grant = Grant { service: true, ..Grant::dev(user.clone()) };
+            return Ok(Caller { grant, speaks_as: user, is_named });
+        };
+        let speaks_as = named.unwrap_or_else(|| grant.user.clone());
+        if speaks_as != grant.user && !grant.service {
+            return Err(Error::Forbidden(OTHERS_NAME));
+        }
+        Ok(Caller { grant, speaks_as, is_named: true })
+    }
+
+    /// Whether it may do this there.
+    pub(super) fn may(&self, act: Act, room: &RoomName) -> Result<(), Error> {
+        allowed(&self.grant, act, room)
+    }
+
+    /// Whether it may do what is for services alone.
+    pub(super) fn must_be_service(&self) -> Result<(), Error> {
+        if self.grant.service { Ok(()) } else { Err(Error::Forbidden("only services may do this")) }
+    }
+
+    /// Waits until its token has ended; for ever in dev mode.
+    pub(super) fn end(&self) -> impl Future<Output = Error> + Send + use<> {
+        let end = self.grant.expires_at;
+        async move {
+            until(end).await;
+            unauthenticated(&BadToken::Expired)
+        }
+    }
+}
+
+/// Waits until a moment since 1970; for ever, if there is none.
+pub(super) async fn until(end: Option<Duration>) {
+    const FAR: Duration = Duration::from_secs(24 * 3600);
+    let Some(end) = end else { return std::future::pending().await };
+    // Looked at anew: clocks are set, and machines sleep.
+    while let Some(left) = end.checked_sub(now()).filter(|left| !left.is_zero()) {
+        tokio::time::sleep(left.min(FAR)).await;
+    }
+}
+
+/// Whether a grant allows this there.
+pub(super) fn allowed(grant: &Grant, act: Act, room: &RoomName) -> Result<(), Error> {
+    if grant.may(act, room) { Ok(()) } else { Err(Error::Forbidden(NOT_ALLOWED)) }
+}
+
+/// Somebody without a name.
+pub(super) fn guest() -> String {
+    format!("guest-{:010x}", fastrand::u64(..1 << 40))
+}
+
+/// Since 1970.
+pub(super) fn now() -> Duration {
+    Duration::from_micros(Now::read().micros)
+}
+
+/// What a token that is none is answered.
+pub(super) fn unauthenticated(error: &BadToken) -> Error {
+    let reason = match error {
+        BadToken::Missing => "TOKEN_MISSING",
+        BadToken::Expired => "TOKEN_EXPIRED",
+        BadToken::NotYet => "TOKEN_NOT_YET_VALID",
+        BadToken::TooLong
+        | BadToken::Unreadable
+        | BadToken::UnknownKey
+        | BadToken::Signature
+        | BadToken::Claims(_)
+        | BadToken::Elsewhere => "TOKEN_INVALID",
+    };
+    Error::Unauthenticated { reason, message: error.to_string() }
+}
+
+/// The token of an `authorization` entry; empty if there is none.
+pub(super) fn bearer(metadata: &MetadataMap) -> &str {
+    let entry = metadata.get("authorization").and_then(|entry| entry.to_str().ok()).unwrap_or_default();
+    let (scheme, token) = entry.split_once(' ').unwrap_or_default();
+    if scheme.eq_ignore_ascii_case("bearer") { token.trim() } else { "" }
+}

@@ -1,0 +1,84 @@
+//! Tokens from settings: the keys that a core verifies with, and `hearth token`, which makes one.
+use crate::settings::{CoreSettings, TokenArgs};
+use hearth_core::auth::{
+    Auth,
+    keys::{Key, SigningKey},
+    token::{self, Verifier},
+};
+use serde_json::{Map, Value, json};
+use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// How a core lets callers in, by its settings: in dev mode where no key is given.
+pub fn auth(core: &CoreSettings) -> Result<Auth, String> {
+    let mut keys = Vec::new();
+    if let Some(secret) = &core.jwt_hs256_secret {
+        keys.push(Key::secret(secret.as_bytes()).map_err(|error| format!("--jwt-hs256-secret: {error}"))?);
+    }
+    for file in &core.jwt_public_key {
+        let pem = fs::read(file).map_err(|error| format!("--jwt-public-key {file}: {error}"))?;
+        keys.push(Key::pem(&pem).map_err(|error| format!("--jwt-public-key {file}: {error}"))?);
+    }
+    if keys.is_empty() {
+        if core.jwt_audience.is_some() || core.jwt_issuer.is_some() {
+            return Err("--jwt-audience and --jwt-issuer say nothing without a key: give --jwt-hs256-secret or --jwt-public-key".into());
+        }
+        return Ok(Auth::Dev);
+    }
+    let text = |text: &Option<String>| text.as_deref().map(Into::into);
+    Ok(Auth::Tokens(Verifier::new(keys, text(&core.jwt_audience), text(&core.jwt_issuer))))
+}
+
+/// Makes a token.
+pub fn mint(args: &TokenArgs) -> Result<String, String> {
+    hearth_core::room::id::UserName::new(&args.user).map_err(|error| error.to_string())?;
+    let key = match (&args.jwt_hs256_secret, &args.private_key) {
+        (_, Some(file)) => {
+            let pem = fs::read(file).map_err(|error| format!("--private-key {file}: {error}"))?;
+            SigningKey::pem(&pem).map_err(|error| format!("--private-key {file}: {error}"))?
+        }
+        (secret, None) => {
+            let secret = secret.as_deref().unwrap_or_default();
+            SigningKey::secret(secret.as_bytes()).map_err(|error| format!("--jwt-hs256-secret: {error}"))?
+        }
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut claims = Map::new();
+    claims.insert("sub".into(), args.user.clone().into());
+    claims.insert("iat".into(), now.as_secs().into());
+    claims.insert("exp".into(), (now + args.lifetime).as_secs().into());
+    if let Some(audience) = &args.jwt_audience {
+        claims.insert("aud".into(), audience.clone().into());
+    }
+    if let Some(issuer) = &args.jwt_issuer {
+        claims.insert("iss".into(), issuer.clone().into());
+    }
+    let mut hearth = Map::new();
+    if !args.allow.is_empty() {
+        let rooms: Result<Vec<Value>, String> = args.allow.iter().map(|rule| rule_of(rule)).collect();
+        hearth.insert("rooms".into(), rooms?.into());
+    }
+    if args.service {
+        hearth.insert("service".into(), true.into());
+    }
+    if !hearth.is_empty() {
+        claims.insert("hearth".into(), hearth.into());
+    }
+    token::sign(&claims.into(), &key).map_err(|error| format!("it cannot be signed: {error}"))
+}
+
+/// `chat:*=join,publish` as a claim.
+fn rule_of(text: &str) -> Result<Value, String> {
+    use hearth_core::auth::grant::Acts;
+    let bad = || format!("--allow {text}: it must look like chat:*=join,publish");
+    let (pattern, acts) = text.split_once('=').ok_or_else(bad)?;
+    let acts: Vec<&str> = acts.split(',').map(str::trim).filter(|act| !act.is_empty()).collect();
+    let known = Acts::named(acts.iter().copied());
+    match acts.iter().find(|act| !known.names().any(|name| name == **act)) {
+        _ if pattern.is_empty() => Err(bad()),
+        Some(unknown) => {
+            Err(format!("--allow {text}: {unknown} is none of join, publish, history, presence, signal"))
+        }
+        None => Ok(json!({"match": pattern, "allow": acts})),
+    }
+}
