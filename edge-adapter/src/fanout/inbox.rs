@@ -3,7 +3,7 @@
 //!
 //! Posts are bounded in bytes: past the bound the link does not read from the core until a turn has taken them. Connections
 //! are bounded by how many the edge takes, slots by the connections.
-use crate::fanout::connection::NewSession;
+use crate::fanout::newcomer::NewSession;
 use crate::fanout::post::Post;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};

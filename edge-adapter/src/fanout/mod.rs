@@ -9,9 +9,11 @@
 mod answer;
 mod backlog;
 pub mod calls;
+mod census;
 pub mod connection;
 mod ending;
 mod inbox;
+pub mod newcomer;
 mod outgoing;
 pub mod post;
 mod presence;

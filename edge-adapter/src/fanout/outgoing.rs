@@ -7,7 +7,8 @@ mod writing;
 
 pub use writing::{Flushed, flush_stream};
 
-use crate::fanout::connection::{Connection, NONE};
+use crate::fanout::connection::Connection;
+use crate::fanout::rooms::NONE;
 use crate::fanout::rooms::Rooms;
 use crate::fanout::shared::SharedEvent;
 use crate::session::key::RoomId;

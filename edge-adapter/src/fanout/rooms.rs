@@ -1,9 +1,11 @@
 //! Who of a shard's connections is in which room.
-use crate::fanout::connection::NONE;
 use crate::session::key::RoomId;
 use crate::wire::event::Position;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+
+/// No link: the end of a chain, or none at all.
+pub const NONE: u32 = u32::MAX;
 
 /// A room, as far as this shard has live members in it.
 #[derive(Debug)]

@@ -3,11 +3,13 @@
 //! A turn reads the sockets that are ready, takes in new connections, acts on the posts in their order, and then writes
 //! to each connection once. It never waits for a socket.
 use crate::config::Config;
-use crate::fanout::connection::{Connection, ConnectionWaker, NONE, NewSession, Phase, Start};
+use crate::fanout::census::Census;
+use crate::fanout::connection::{Connection, ConnectionWaker, Phase, Start};
 use crate::fanout::inbox::{Batch, Inbox};
+use crate::fanout::newcomer::NewSession;
 use crate::fanout::outgoing::{Connections, Flushed, Outgoing};
+use crate::fanout::rooms::NONE;
 use crate::fanout::rooms::Rooms;
-use crate::fanout::shards::Census;
 use crate::metrics::EdgeMetrics;
 use crate::session::key::SessionKey;
 use crate::session::request::{Request, Upstream};

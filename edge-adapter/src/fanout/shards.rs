@@ -1,8 +1,9 @@
 //! The handle in front of all shards.
 use crate::config::Config;
 use crate::fanout::calls::Desk;
-use crate::fanout::connection::NewSession;
+use crate::fanout::census::Census;
 use crate::fanout::inbox::Inbox;
+use crate::fanout::newcomer::NewSession;
 use crate::fanout::post::{Post, Posts};
 use crate::fanout::shard::Shard;
 use crate::metrics::EdgeMetrics;
@@ -10,7 +11,6 @@ use crate::session::request::Upstream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use tokio::sync::Notify;
 
 /// A session's name has 8 bits for its shard, and one number more is the calls'.
 const SHARDS_MAX: usize = 255;
@@ -30,13 +30,6 @@ struct Shared {
     desk: Desk,
     next: AtomicUsize,
     census: Arc<Census>,
-}
-
-/// How many sessions there are, over all shards.
-#[derive(Debug, Default)]
-pub struct Census {
-    sessions: AtomicUsize,
-    emptied: Notify,
 }
 
 impl Shards {
@@ -116,36 +109,6 @@ impl Posts for Shards {
         match inboxes.iter().all(|inbox| inbox.poll_room(cx).is_ready()) && desk.poll_room(cx).is_ready() {
             true => Poll::Ready(()),
             false => Poll::Pending,
-        }
-    }
-}
-
-impl Census {
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.sessions.load(Ordering::Acquire)
-    }
-
-    /// One more.
-    pub fn enter(&self) {
-        self.sessions.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// One fewer.
-    pub fn leave(&self) {
-        if self.sessions.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.emptied.notify_waiters();
-        }
-    }
-
-    async fn emptied(&self) {
-        loop {
-            // Made before the look, so that a last session that leaves in between is noticed.
-            let emptied = self.emptied.notified();
-            if self.count() == 0 {
-                return;
-            }
-            emptied.await;
         }
     }
 }

@@ -4,7 +4,7 @@ mod limits;
 mod membership;
 
 use crate::config::Config;
-use crate::fanout::connection::{NewSession, Socket};
+use crate::fanout::newcomer::{NewSession, Socket};
 use crate::fanout::post::{Post, Posts, RoomId};
 use crate::fanout::shards::Shards;
 use crate::fanout::shared::SharedEvent;

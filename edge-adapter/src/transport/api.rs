@@ -1,14 +1,12 @@
-//! The API, described for programs: `/openapi.json` for HTTP and `/asyncapi.json` for WebSocket.
+//! What goes over the wire, described for programs: the types behind `/openapi.json` and `/asyncapi.json`, once for both.
 //!
-//! Both are made from the code: the operations stand at the handlers, and what goes over the wire stands in the types below, once for both.
+//! Both are made from the code: the operations stand at the handlers, what is said stands here.
 //! Those types hold nothing: frames are read and written by hand, in `wire/`, for speed. Tests hold the two together: the routes with the
 //! operations, what is parsed with the commands, and what a running server answers with all of it.
 pub mod answers;
-mod asyncapi;
 pub mod bodies;
 pub mod commands;
 pub mod names;
-mod openapi;
 pub mod params;
 pub mod told;
 
@@ -21,7 +19,6 @@ pub use told::{AckEnvelope, HistoryPage};
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use serde_json::Value;
-use std::sync::LazyLock;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 /// A name for values of one kind, with the rules that hold for them.
@@ -55,29 +52,8 @@ fn word(word: &'static str) -> ObjectBuilder {
     string().enum_values(Some([word]))
 }
 
-/// Made once: they do not change while the process runs.
-static OPENAPI: LazyLock<String> = LazyLock::new(|| openapi::document().to_string());
-static ASYNCAPI: LazyLock<String> = LazyLock::new(|| asyncapi::document().to_string());
-
-/// This description.
-#[utoipa::path(get, path = "/openapi.json", operation_id = "openapi", tag = "pages", responses(
-    (status = 200, description = "OpenAPI 3.1", body = Value, content_type = "application/json"),
-    PageRefused,
-))]
-pub async fn openapi() -> Response {
-    described(&OPENAPI)
-}
-
-/// What is said over WebSocket, described.
-#[utoipa::path(get, path = "/asyncapi.json", operation_id = "asyncapi", tag = "pages", responses(
-    (status = 200, description = "AsyncAPI 3.0", body = Value, content_type = "application/json"),
-    PageRefused,
-))]
-pub async fn asyncapi() -> Response {
-    described(&ASYNCAPI)
-}
-
-fn described(document: &'static str) -> Response {
+/// A document, for whoever asks for it.
+pub fn described(document: &'static str) -> Response {
     let headers = [
         (CONTENT_TYPE, "application/json"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -89,7 +65,7 @@ fn described(document: &'static str) -> Response {
 
 /// What the derived schemas say that is not so: that `null` may stand for what is absent, which Hearth takes for a value like any other, and
 /// that an envelope is one of several only if it is none of the others, though all of them let fields be that they do not know.
-fn as_it_is(schema: &mut Value) {
+pub fn as_it_is(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
             if let Some(Value::Array(types)) = members.get_mut("type") {

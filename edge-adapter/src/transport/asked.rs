@@ -1,6 +1,6 @@
 //! What all doors read from a request, by the same rules whichever door it comes to.
 use crate::config::Config;
-use crate::fanout::connection::Guard;
+use crate::fanout::newcomer::Guard;
 use crate::session::request::Credentials;
 use crate::transport::connections::Permit;
 use crate::transport::problem::Problem;

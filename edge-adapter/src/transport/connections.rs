@@ -1,6 +1,6 @@
 //! How many connections there are, and of which addresses. A connection counts from its accept until its socket
 //! ends: while HTTP is spoken by a [`Permit`], then by its session, which takes the address's part of it along.
-use crate::fanout::connection::Guard;
+use crate::fanout::newcomer::Guard;
 use crate::fanout::shards::Shards;
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -2,12 +2,14 @@
 //! shard; the rest is small pages.
 pub mod api;
 pub mod asked;
+pub mod asyncapi;
 pub mod body;
 pub mod connections;
 pub mod cors;
 pub mod full;
 pub mod head;
 pub mod long_poll;
+pub mod openapi;
 pub mod origin;
 pub mod pages;
 pub mod pipe;
@@ -90,7 +92,7 @@ async fn wrong_method(request: Request) -> Problem {
     body::refuse(request, Problem::wrong_method()).await
 }
 
-/// What stands at which path. But for WebSockets, each is described in `api/openapi.rs`.
+/// What stands at which path. But for WebSockets, each is described in `openapi.rs`.
 fn routes(doors: &Arc<Doors>) -> Vec<(&'static str, MethodRouter<Arc<Doors>>)> {
     let guard = from_fn_with_state(doors.clone(), cors::guard);
     // Read also by pages of other origins.
@@ -100,8 +102,8 @@ fn routes(doors: &Arc<Doors>) -> Vec<(&'static str, MethodRouter<Arc<Doors>>)> {
         ("/healthz", get(pages::healthz)),
         ("/readyz", get(pages::readyz)),
         ("/metrics", get(pages::metrics)),
-        ("/openapi.json", open(get(api::openapi))),
-        ("/asyncapi.json", open(get(api::asyncapi))),
+        ("/openapi.json", open(get(openapi::openapi))),
+        ("/asyncapi.json", open(get(asyncapi::asyncapi))),
         ("/ws", any(websocket::connect)),
         // Names that cannot be a room's, such as an empty one, come here too, so that a browser can read why.
         ("/ws/", any(websocket::connect)),

@@ -3,7 +3,7 @@
 //! The stream is a shard's, as a WebSocket is: on the first request of an HTTP/1.1 connection the head is read here and the bare socket
 //! handed over, so that an idle stream costs no HTTP connection. Where HTTP keeps the socket (HTTP/2, a kept connection, a head in
 //! pieces) the shard writes into a pipe instead, and what comes out of it is the body.
-use crate::fanout::connection::{self, Guard, NewSession, Socket};
+use crate::fanout::newcomer::{self, Guard, NewSession, Socket};
 use crate::session::request::Credentials;
 use crate::transport::connections::Permit;
 use crate::transport::cors::lines as cors;
@@ -69,7 +69,7 @@ fn begin(cors: &str, retry_ms: u64) -> String {
 }
 
 /// The beginnings of the answer.
-fn beginnings(origin: Option<&HeaderValue>) -> connection::Head {
+fn beginnings(origin: Option<&HeaderValue>) -> newcomer::Head {
     let cors = cors(origin);
     let ok = begin(&cors, fastrand::u64(RETRY_MS));
     let refusal = |status: StatusCode, code, detail: &'static str| {
@@ -81,7 +81,7 @@ fn beginnings(origin: Option<&HeaderValue>) -> connection::Head {
         );
         Bytes::from(refusal)
     };
-    connection::Head {
+    newcomer::Head {
         ok: ok.into(),
         unauthenticated: refusal(
             StatusCode::UNAUTHORIZED,

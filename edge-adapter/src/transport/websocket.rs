@@ -2,7 +2,7 @@
 //!
 //! The origin is checked before all else, and a foreign one is refused over HTTP. What the client can only have got
 //! wrong in the URL is refused after the handshake, since a browser hides the answer to a failed one from its page.
-use crate::fanout::connection::{NewSession, Socket};
+use crate::fanout::newcomer::{NewSession, Socket};
 use crate::session::request::Credentials;
 use crate::transport::connections::Permit;
 use crate::transport::problem::Problem;

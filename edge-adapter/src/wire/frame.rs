@@ -1,10 +1,6 @@
 //! What one session is told, in no encoding yet.
-use crate::wire::dialect::Dialect;
 use crate::wire::event::{Event, Failure, Position};
 use crate::wire::presence::{Online, Step};
-use crate::wire::websocket::{self, Opcode, deflate};
-use crate::wire::{json, protobuf};
-use bytes::Bytes;
 
 /// One frame to a session.
 #[derive(Debug, Clone, Copy)]
@@ -139,20 +135,4 @@ pub struct Page<'a> {
     pub events: &'a [&'a Event],
     /// There are more in the direction that was asked for.
     pub more: bool,
-}
-
-impl Frame<'_> {
-    /// Its bytes in a session's dialect; server-sent events may carry a cursor.
-    pub fn encode(&self, dialect: Dialect, cursor: Option<&str>) -> Bytes {
-        match dialect {
-            Dialect::WebSocketJson => json::envelope(self).into_frame(),
-            Dialect::WebSocketJsonDeflate => json::envelope(self).into_deflated_frame(),
-            Dialect::WebSocketProtobuf => websocket::frame(Opcode::Binary, &protobuf::message(self)),
-            Dialect::WebSocketProtobufDeflate => {
-                deflate::frame(Opcode::Binary, &protobuf::message(self)).into()
-            }
-            Dialect::Sse => json::envelope(self).into_event(cursor),
-            Dialect::Lines => json::envelope(self).into_line(),
-        }
-    }
 }

@@ -3,6 +3,7 @@ pub mod close;
 pub mod command;
 pub mod cursor;
 pub mod dialect;
+mod encoding;
 pub mod event;
 pub mod frame;
 pub mod json;

@@ -1,7 +1,4 @@
 //! Who is online in a room, as browsers are told.
-use crate::wire::dialect::Dialect;
-use crate::wire::frame::Frame;
-use bytes::Bytes;
 use std::sync::Arc;
 
 /// A user who is online.
@@ -78,21 +75,6 @@ impl Told {
             Told::State(all) => all.iter().map(Online::weight).sum(),
             Told::Steps(steps) => steps.iter().map(|step| USER + step.user.len() + step.meta.len()).sum(),
             Told::Count(_) => 0,
-        }
-    }
-
-    /// One envelope, or one for each step.
-    pub fn encode(&self, room: &str, dialect: Dialect) -> Bytes {
-        match self {
-            Told::State(all) => Frame::State { room, all }.encode(dialect, None),
-            Told::Count(count) => Frame::Count { room, count: *count }.encode(dialect, None),
-            Told::Steps(steps) => match &steps[..] {
-                [step] => Frame::Step { room, step }.encode(dialect, None),
-                steps => {
-                    let one = |step| Frame::Step { room, step }.encode(dialect, None);
-                    Bytes::from(steps.iter().map(one).collect::<Vec<Bytes>>().concat())
-                }
-            },
         }
     }
 }

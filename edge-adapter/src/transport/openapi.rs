@@ -1,7 +1,9 @@
 //! `/openapi.json`: the operations, as they stand at their handlers.
-use super::{as_it_is, told};
-use crate::transport::{api, long_poll, pages, rest, sse};
+use crate::transport::api::{PageRefused, as_it_is, described, told};
+use crate::transport::{asyncapi, long_poll, pages, rest, sse};
+use axum::response::Response;
 use serde_json::Value;
+use std::sync::LazyLock;
 use utoipa::OpenApi;
 
 /// What stands in front of the operations.
@@ -31,8 +33,8 @@ fields and parameters are ignored. A request whose head is larger than 16 KiB, o
         pages::healthz,
         pages::readyz,
         pages::metrics,
-        api::openapi,
-        api::asyncapi,
+        openapi,
+        asyncapi::asyncapi,
     ),
     components(schemas(told::Envelope)),
     tags(
@@ -42,6 +44,18 @@ fields and parameters are ignored. A request whose head is larger than 16 KiB, o
     )
 )]
 struct Described;
+
+/// Made once: it does not change while the process runs.
+static DOCUMENT: LazyLock<String> = LazyLock::new(|| document().to_string());
+
+/// This description.
+#[utoipa::path(get, path = "/openapi.json", operation_id = "openapi", tag = "pages", responses(
+    (status = 200, description = "OpenAPI 3.1", body = Value, content_type = "application/json"),
+    PageRefused,
+))]
+pub async fn openapi() -> Response {
+    described(&DOCUMENT)
+}
 
 /// The document.
 pub fn document() -> Value {

@@ -1,7 +1,9 @@
 //! `/asyncapi.json`: what is said over WebSocket, both ways.
-use super::{as_it_is, commands, names, params, told};
+use crate::transport::api::{PageRefused, as_it_is, commands, described, names, params, told};
 use crate::wire::close::CloseReason;
+use axum::response::Response;
 use serde_json::{Map, Value, json};
+use std::sync::LazyLock;
 use utoipa::openapi::path::Parameter;
 use utoipa::{IntoParams, ToSchema};
 
@@ -36,6 +38,18 @@ const CLOSES: [(CloseReason, &str); 15] = [
     (CloseReason::Kicked, "an administrator has ended it"),
     (CloseReason::RateLimited, "too many refused commands: come back later"),
 ];
+
+/// Made once: it does not change while the process runs.
+static DOCUMENT: LazyLock<String> = LazyLock::new(|| document().to_string());
+
+/// What is said over WebSocket, described.
+#[utoipa::path(get, path = "/asyncapi.json", operation_id = "asyncapi", tag = "pages", responses(
+    (status = 200, description = "AsyncAPI 3.0", body = Value, content_type = "application/json"),
+    PageRefused,
+))]
+pub async fn asyncapi() -> Response {
+    described(&DOCUMENT)
+}
 
 /// The document.
 pub fn document() -> Value {
