@@ -96,7 +96,7 @@ pub fn open(session: SessionKey, request: u64, id: &str, who: Who<'_>, call: boo
     let text = |text: &Option<Box<str>>| text.as_deref().unwrap_or_default().to_owned();
     let (credentials, token, rooms) = match who {
         Who::Says(who, rooms) => (Credentials::DevUser(text(&who.user)), text(&who.token), rooms),
-        Who::Known(opened) => (Credentials::Reopened(opened.clone()), String::new(), &[][..]),
+        Who::Known(opened) => (Credentials::Reopened(opened), String::new(), &[][..]),
     };
     let rooms = rooms.iter().map(|room| room.as_ref().to_owned()).collect();
     let open = v1::OpenSession { id: id.to_owned(), credentials: Some(credentials), token, rooms, call };
@@ -110,12 +110,12 @@ pub fn refresh(session: SessionKey, request: u64, who: &request::Credentials) ->
 }
 
 /// Who a session is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub enum Who<'a> {
     /// What it says itself, and the rooms that it wants to be in at least one of.
     Says(&'a request::Credentials, &'a [Arc<str>]),
     /// What a core has already said.
-    Known(&'a v1::Opened),
+    Known(v1::Opened),
 }
 
 /// A session ends.

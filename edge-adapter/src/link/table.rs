@@ -49,7 +49,7 @@ const RESUME_SESSIONS: usize = 100_000;
 struct Session {
     id: Arc<str>,
     /// What the core said when it let it in: it is brought to the next one.
-    opened: Option<Box<v1::Opened>>,
+    known: Option<Known>,
     /// It is a single request over HTTP.
     call: bool,
     /// The number under which the core was asked to let it in.
@@ -57,6 +57,25 @@ struct Session {
     rooms: Vec<RoomId>,
     /// Its pending requests, the oldest first: they are mostly answered in order.
     pending: VecDeque<u64>,
+}
+
+/// What a core has said of a session.
+#[derive(Debug)]
+enum Known {
+    /// Its name, which is all that there is in dev mode. Small, since idle sessions are many.
+    Name(Arc<str>),
+    /// What its token grants.
+    Grant(Box<v1::Opened>),
+}
+
+impl Known {
+    /// As the core said it.
+    fn opened(&self) -> v1::Opened {
+        match self {
+            Known::Name(user) => v1::Opened { user: user.as_ref().to_owned(), ..v1::Opened::default() },
+            Known::Grant(opened) => v1::Opened::clone(opened),
+        }
+    }
 }
 
 /// What a table wants done.
@@ -260,7 +279,7 @@ impl Table {
         self.ids.insert(Arc::clone(&id), key);
         let (rooms, pending, opening) = (Vec::new(), VecDeque::new(), self.last_number + 1);
         self.sessions
-            .insert(key, Session { id: Arc::clone(&id), opened: None, call, opening, rooms, pending });
+            .insert(key, Session { id: Arc::clone(&id), known: None, call, opening, rooms, pending });
         self.ask(now, key, What::Open { id, who, rooms: rooms_wanted, call });
     }
 

@@ -1,6 +1,6 @@
 //! What the core says, and what becomes of it.
 use super::{
-    Code, Failure, Feed, Instant, Pending, Position, Post, REPLAY_RETRY, Replay, RoomId, SessionKey,
+    Code, Failure, Feed, Instant, Known, Pending, Position, Post, REPLAY_RETRY, Replay, RoomId, SessionKey,
     SharedEvent, Table, What, convert,
     rooms::{Held, Member},
     v1,
@@ -90,7 +90,9 @@ impl Table {
         self.answered(key, opening);
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let user: Arc<str> = opened.user.as_str().into();
-        let known = session.opened.replace(Box::new(opened)).is_some();
+        let has_token = opened.expires_at.is_some();
+        let now = if has_token { Known::Grant(Box::new(opened)) } else { Known::Name(Arc::clone(&user)) };
+        let known = session.known.replace(now).is_some();
         if let Some(id) = refreshed {
             self.out.post(key, Post::Refreshed { session: key, id, expires_us });
         } else if !known {

@@ -30,12 +30,12 @@ impl Table {
             self.hold = Some(now + Duration::from_millis(attached.presence_timeout_ms));
         }
         for (key, session) in &self.sessions {
-            if let Some(opened) = &session.opened {
+            if let Some(known) = &session.known {
                 self.out.frames.push_back(convert::open(
                     *key,
                     0,
                     &session.id,
-                    Who::Known(opened),
+                    Who::Known(known.opened()),
                     session.call,
                 ));
             }
