@@ -5,12 +5,9 @@ use super::{
     codec::{AttachCodec, Entries},
     convert::{self, Door},
     session::{Command, Sessions},
-    status,
+    status, streams,
 };
-use crate::hub::{
-    Delivery, Error, Gone, Outbox, To,
-    outbox::{LINK_QUEUE_BYTES, Taken},
-};
+use crate::hub::{Delivery, Error, Gone, Outbox, To, outbox::LINK_QUEUE_BYTES};
 use bytes::Bytes;
 use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture};
 use hearth_proto::v1::{self, edge_frame::Frame};
@@ -114,8 +111,8 @@ fn attach(shared: Arc<Shared>, frames: Streaming<v1::AttachRequest>) -> Answers 
     let answers = async_stream::stream! {
         let _reader = reader;
         loop {
-            match outbox.take().await {
-                Taken::Batch(batch) => {
+            match streams::next(&outbox).await {
+                Ok(Some(batch)) => {
                     let mut entries: Vec<Bytes> = Vec::with_capacity(batch.len());
                     let mut bytes = 0;
                     for delivery in &batch {
@@ -135,14 +132,9 @@ fn attach(shared: Arc<Shared>, frames: Streaming<v1::AttachRequest>) -> Answers 
                         yield Ok(Entries(entries));
                     }
                 }
-                Taken::Overflowed => {
-                    yield Err(status::status(&Error::SlowConsumer));
-                    return;
-                }
-                Taken::Ended(error) => {
-                    if let Some(error) = error {
-                        yield Err(status::status(&error));
-                    }
+                Ok(None) => return,
+                Err(status) => {
+                    yield Err(status);
                     return;
                 }
             }

@@ -4,11 +4,11 @@ use super::{
     caller::Caller,
     convert::{self, Door},
     room::{Frames, until},
-    status,
+    status, streams,
 };
 use crate::{
     auth::grant::Act,
-    hub::{Delivery, Error, Gone, Outbox, SharedPresence, To, outbox::Taken},
+    hub::{Delivery, Error, Gone, Outbox, SharedPresence, To},
     room::{
         id::{ClientId, RoomName, UserName},
         presence::{Entering, Origin},
@@ -52,22 +52,17 @@ impl PresenceService for PresenceRpc {
         let frames = async_stream::stream! {
             let _reader = reader;
             loop {
-                match outbox.take().await {
-                    Taken::Batch(batch) => {
+                match streams::next(&outbox).await {
+                    Ok(Some(batch)) => {
                         for delivery in batch {
                             for frame in responses(delivery) {
                                 yield Ok(frame);
                             }
                         }
                     }
-                    Taken::Overflowed => {
-                        yield Err(status::status(&Error::SlowConsumer));
-                        return;
-                    }
-                    Taken::Ended(error) => {
-                        if let Some(error) = error {
-                            yield Err(status::status(&error));
-                        }
+                    Ok(None) => return,
+                    Err(status) => {
+                        yield Err(status);
                         return;
                     }
                 }
@@ -124,8 +119,8 @@ impl PresenceService for PresenceRpc {
         let frames = async_stream::stream! {
             let _guards = (reader, watching);
             loop {
-                match outbox.take().await {
-                    Taken::Batch(batch) => {
+                match streams::next(&outbox).await {
+                    Ok(Some(batch)) => {
                         for delivery in batch {
                             let Delivery::Presence(shared) = delivery else { continue };
                             for step in convert::presence(&shared) {
@@ -133,14 +128,9 @@ impl PresenceService for PresenceRpc {
                             }
                         }
                     }
-                    Taken::Overflowed => {
-                        yield Err(status::status(&Error::SlowConsumer));
-                        return;
-                    }
-                    Taken::Ended(error) => {
-                        if let Some(error) = error {
-                            yield Err(status::status(&error));
-                        }
+                    Ok(None) => return,
+                    Err(status) => {
+                        yield Err(status);
                         return;
                     }
                 }

@@ -4,14 +4,14 @@ use super::{
     caller::{self, Caller},
     convert::{self, Door, Sent},
     session::{Command, Sessions, may_publish},
-    status,
+    status, streams,
 };
 use crate::{
     auth::{
         grant::{Act, Grant},
         token::BadToken,
     },
-    hub::{Delivery, Error, Gone, JoinRequest, Listed, Outbox, SharedEvent, To, outbox::Taken},
+    hub::{Delivery, Error, Gone, JoinRequest, Listed, Outbox, SharedEvent, To},
     room::{
         event::{Event, Kind},
         feed::Carries,
@@ -296,14 +296,8 @@ impl Follow {
                 self.outbox.take().await
             }
         };
-        match taken {
-            Taken::Batch(batch) => {
-                Ok(Some(batch.into_iter().filter(|delivery| self.passes(delivery)).collect()))
-            }
-            Taken::Overflowed => Err(status::status(&Error::SlowConsumer)),
-            Taken::Ended(None) => Ok(None),
-            Taken::Ended(Some(error)) => Err(status::status(&error)),
-        }
+        let batch = streams::taken(taken)?;
+        Ok(batch.map(|batch| batch.into_iter().filter(|delivery| self.passes(delivery)).collect()))
     }
 
     fn passes(&mut self, delivery: &Delivery) -> bool {

@@ -1,5 +1,6 @@
 //! The streams that are open, so that a drain can end them, and the tasks that read them.
-use crate::hub::{Delivery, Error, Outbox};
+use super::status;
+use crate::hub::{Delivery, Error, Outbox, outbox::Taken};
 use std::{
     future::Future,
     sync::{
@@ -9,6 +10,7 @@ use std::{
     time::Duration,
 };
 use tokio::task::JoinHandle;
+use tonic::Status;
 
 /// How long a stream has, after it was told, to finish what is under way.
 const GRACE: Duration = Duration::from_millis(500);
@@ -18,6 +20,21 @@ const GRACE: Duration = Duration::from_millis(500);
 pub(super) struct Streams {
     open: Mutex<Vec<Weak<Outbox>>>,
     draining: AtomicBool,
+}
+
+/// What waits in a stream's queue; none at its end, and why where there is a reason.
+pub(super) async fn next(outbox: &Outbox) -> Result<Option<Vec<Delivery>>, Status> {
+    taken(outbox.take().await)
+}
+
+/// The same of what has been taken.
+pub(super) fn taken(taken: Taken) -> Result<Option<Vec<Delivery>>, Status> {
+    match taken {
+        Taken::Batch(batch) => Ok(Some(batch)),
+        Taken::Overflowed => Err(status::status(&Error::SlowConsumer)),
+        Taken::Ended(None) => Ok(None),
+        Taken::Ended(Some(error)) => Err(status::status(&error)),
+    }
 }
 
 /// The task that reads a stream's requests. It ends with the stream's answers.

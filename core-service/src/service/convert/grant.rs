@@ -1,0 +1,50 @@
+//! Grants, as an edge keeps them and brings them to the next core.
+use super::moment;
+use crate::{
+    auth::grant::{Acts, Grant, Rule},
+    hub::Error,
+    room::id::UserName,
+};
+use hearth_proto::v1;
+use std::time::Duration;
+
+/// A grant, as an edge keeps it.
+pub(super) fn opened(grant: &Grant) -> v1::Opened {
+    let rules = |rules: &Vec<Rule>| v1::Permissions {
+        rooms: rules
+            .iter()
+            .map(|rule| v1::RoomPermissions {
+                r#match: rule.pattern.clone().into(),
+                allow: rule.allow.names().map(str::to_owned).collect(),
+            })
+            .collect(),
+    };
+    v1::Opened {
+        user: grant.user.as_str().to_owned(),
+        expires_at: grant.expires_at.map(moment),
+        service: grant.service,
+        permissions: grant.rules.as_ref().map(rules),
+        token_id: grant.token_id.clone().unwrap_or_default().into(),
+        meta: grant.meta.clone().unwrap_or_default().into(),
+    }
+}
+
+/// A grant that an edge has kept, as a core gave it.
+pub(in crate::service) fn reopened(opened: v1::Opened) -> Result<Grant, Error> {
+    let v1::Opened { user, expires_at, service, permissions, token_id, meta } = opened;
+    let rule = |v1::RoomPermissions { r#match, allow }| Rule {
+        pattern: r#match.into(),
+        allow: Acts::named(allow.iter().map(String::as_str)),
+    };
+    let end = |at: prost_types::Timestamp| {
+        Duration::new(at.seconds.try_into().unwrap_or(0), at.nanos.clamp(0, 999_999_999) as u32)
+    };
+    Ok(Grant {
+        user: UserName::new(&user)?,
+        service,
+        rules: permissions.map(|permissions| permissions.rooms.into_iter().map(rule).collect()),
+        expires_at: expires_at.map(end),
+        token_id: (!token_id.is_empty()).then(|| token_id.into()),
+        meta: (!meta.is_empty()).then(|| meta.into()),
+    })
+}
