@@ -2,11 +2,12 @@
 use prost::Message;
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "hearth/v1/event.proto",
     "hearth/v1/room_service.proto",
     "hearth/v1/presence_service.proto",
     "hearth/v1/link_service.proto",
+    "hearth/v1/admin_service.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

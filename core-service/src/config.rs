@@ -23,6 +23,10 @@ pub struct Config {
     pub session_queue_bytes: usize,
     /// How many rooms one session may be in.
     pub max_rooms_per_session: usize,
+    /// How many sessions and streams one user may have on this core; 0 is any number.
+    pub max_sessions_per_user: usize,
+    /// How many revocations are kept.
+    pub revocations_max: usize,
     /// How long a user who has vanished stays online.
     pub presence_timeout: Duration,
     /// In a room of more users only their number is told.
@@ -64,6 +68,8 @@ impl Default for Config {
             max_message_bytes: 65_536,
             session_queue_bytes: 1 << 20,
             max_rooms_per_session: 100,
+            max_sessions_per_user: 0,
+            revocations_max: 100_000,
             presence_timeout: Duration::from_secs(30),
             presence_max: 500,
             max_meta_bytes: 4096,

@@ -115,6 +115,11 @@ impl CoreMetrics {
         self.publish_seconds.observe(took.as_secs_f64());
     }
 
+    /// How many were accepted that were new.
+    pub fn accepted(&self) -> u64 {
+        self.publishes.get_or_create(&Outcome { outcome: "accepted" }).get()
+    }
+
     /// A publish was not.
     pub fn publish_failed(&self) {
         self.publishes.get_or_create(&Outcome { outcome: "failed" }).inc();

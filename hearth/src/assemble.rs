@@ -244,6 +244,8 @@ fn core_config(
         max_message_bytes: limits.max_message_bytes,
         session_queue_bytes: limits.session_queue_bytes,
         max_rooms_per_session: limits.max_rooms_per_session.get(),
+        max_sessions_per_user: core.max_sessions_per_user,
+        revocations_max: core.revocations_max,
         presence_timeout: core.presence_timeout,
         presence_max: core.presence_max,
         max_meta_bytes: core.max_meta_bytes,

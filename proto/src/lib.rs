@@ -18,5 +18,8 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 /// The version of the link's protocol that this build speaks.
 pub const LINK_PROTOCOL: u32 = 1;
 
+/// The reason of the error by which a session ends that an administrator has ended.
+pub const KICKED: &str = "KICKED";
+
 /// A moment, as the schema's messages have it.
 pub use prost_types::Timestamp;

@@ -67,12 +67,16 @@ pub struct Rule {
 /// A user and its rights.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// Who.
+    /// Who: in whose name its sessions speak.
     pub user: UserName,
+    /// Whose token it is: another's only where a service speaks in somebody's name.
+    pub subject: UserName,
     /// A service may write to personal rooms, publish `system` events, and speak in others' names.
     pub service: bool,
     /// What is allowed where; without any, everything everywhere, but for others' personal rooms.
     pub rules: Option<Vec<Rule>>,
+    /// When its token was issued, since 1970; none where it does not say.
+    pub issued_at: Option<Duration>,
     /// When it ends, since 1970; never in dev mode.
     pub expires_at: Option<Duration>,
     /// The token's id, by which it may be revoked.
@@ -84,7 +88,16 @@ pub struct Grant {
 impl Grant {
     /// What somebody is granted in dev mode: to be whoever it says.
     pub fn dev(user: UserName) -> Grant {
-        Grant { user, service: false, rules: None, expires_at: None, token_id: None, meta: None }
+        Grant {
+            subject: user.clone(),
+            user,
+            service: false,
+            rules: None,
+            issued_at: None,
+            expires_at: None,
+            token_id: None,
+            meta: None,
+        }
     }
 
     /// Whether it allows to do this there. A personal room is its user's, without a rule: to be in, to read, to see who is there. Only services

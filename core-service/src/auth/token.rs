@@ -61,6 +61,7 @@ struct Claims {
     /// Seconds since 1970; a fraction is allowed.
     exp: Option<f64>,
     nbf: Option<f64>,
+    iat: Option<f64>,
     aud: Option<Audience>,
     iss: Option<String>,
     jti: Option<String>,
@@ -117,7 +118,7 @@ impl Verifier {
     }
 
     fn grant(&self, claims: Claims, now: Duration) -> Result<Grant, BadToken> {
-        let Claims { sub, exp, nbf, aud, iss, jti, hearth } = claims;
+        let Claims { sub, exp, nbf, iat, aud, iss, jti, hearth } = claims;
         let end = since_1970(exp.ok_or(BadToken::Claims("exp is required"))?);
         if end + LEEWAY <= now {
             return Err(BadToken::Expired);
@@ -138,6 +139,7 @@ impl Verifier {
             return Err(BadToken::Elsewhere);
         }
         let user = UserName::new(&sub.unwrap_or_default());
+        let user = user.map_err(|_| BadToken::Claims("sub must be a user's name"))?;
         let HearthClaims { rooms, service, meta } = hearth.unwrap_or_default();
         let meta = meta.map(|meta| payload::check_meta(meta.get())).transpose();
         let rule = |RoomClaims { pattern, allow }| Rule {
@@ -145,9 +147,11 @@ impl Verifier {
             allow: Acts::named(allow.iter().map(String::as_str)),
         };
         Ok(Grant {
-            user: user.map_err(|_| BadToken::Claims("sub must be a user's name"))?,
+            subject: user.clone(),
+            user,
             service,
             rules: rooms.map(|rooms| rooms.into_iter().map(rule).collect()),
+            issued_at: iat.map(since_1970),
             expires_at: Some(end),
             token_id: jti.map(Into::into),
             meta: meta.map_err(|_| BadToken::Claims("hearth.meta must be a JSON object"))?.map(Into::into),

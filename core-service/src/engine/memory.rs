@@ -5,7 +5,7 @@
 //! makes its order the log's order. A shard's history is bounded in bytes: past its part the shard's oldest events go first,
 //! whichever room they are in, so memory is bounded whatever the number of rooms.
 use super::{
-    Accepted, Engine, EngineError, HistoryRead, ListedRoom, Outcome, Receipt, Reply, Sink,
+    Accepted, Engine, EngineError, HistoryRead, ListedRoom, Notice, Outcome, Receipt, Reply, Sink,
     positions::{Kept, Positions},
 };
 use crate::{
@@ -201,6 +201,26 @@ impl Memory {
         HistoryRead { floor: position.seq, position, events: Vec::new(), more: false }
     }
 
+    fn close_room_at(&self, now: Instant, name: &RoomName) -> Option<Position> {
+        let mut guard = self.shard(name);
+        let shard = &mut *guard;
+        let known = shard.positions.take(now, name).is_some();
+        let Some(room) = shard.rooms.get_mut(name) else {
+            // Whoever comes draws a new epoch; which, nobody needs to know.
+            return known.then(|| Position { epoch: Epoch::new(""), seq: 0 });
+        };
+        shard.bytes -= room.log.history().bytes();
+        shard.events -= room.log.history().len();
+        room.epoch = self.epochs.fetch_add(1, Ordering::Relaxed);
+        let anew = Position { epoch: self.epoch(room.epoch), seq: 0 };
+        room.log = Log::new(anew.clone());
+        // Its entries would stand for events of the new numbering.
+        shard.order.retain(|(room, _)| room != name);
+        // Under the lock, as events are.
+        self.sink.closed(name, &anew);
+        Some(anew)
+    }
+
     fn sweep_at(&self, now: Now, number: usize) {
         let mut guard = lock(&self.shards[number % SHARDS]);
         let Shard { rooms, positions, bytes, events, order } = &mut *guard;
@@ -312,6 +332,15 @@ impl Engine for Memory {
         })
     }
 
+    fn close_room<'a>(&'a self, room: &'a RoomName) -> Reply<'a, Option<Position>> {
+        Box::pin(async move { Ok(self.close_room_at(Instant::now(), room)) })
+    }
+
+    /// There are no others.
+    fn announce(&self, _: Notice) -> Reply<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn sweep(&self) {
         self.sweep_at(Now::read(), self.next_sweep.fetch_add(1, Ordering::Relaxed));
     }
@@ -333,6 +362,8 @@ mod tests {
     impl Sink for Nobody {
         fn deliver(&self, _: Arc<Event>, _: &Epoch, _: Option<Receipt>) {}
         fn pass(&self, _: Arc<Event>) {}
+        fn closed(&self, _: &RoomName, _: &Position) {}
+        fn heard(&self, _: Notice) {}
     }
 
     fn engine(config: &Config) -> Memory {
@@ -417,6 +448,33 @@ mod tests {
         let anew = engine.open(&room).await.unwrap();
         assert_ne!(anew.epoch, first.epoch);
         assert_eq!(anew.seq, 0);
+    }
+
+    #[tokio::test]
+    async fn a_closed_room_begins_anew_with_nothing_left() {
+        let engine = engine(&Config::default());
+        let room = RoomName::new("r").unwrap();
+        assert_eq!(engine.close_room(&room).await, Ok(None), "there is none");
+        let now = Now::read();
+        for n in 0..100 {
+            engine.publish_at(now, new_event("r", "u", Some(&format!("{n}"))), None, None).unwrap();
+            engine.publish_at(now, new_event("other", "u", None), None, None).unwrap();
+        }
+        let before = engine.read_at(now, &room, Range { limit: 1, ..Range::default() }).position;
+        let anew = engine.close_room(&room).await.unwrap().unwrap();
+        assert_eq!(anew.seq, 0);
+        assert_ne!(anew.epoch, before.epoch);
+        let held = engine.held();
+        assert_eq!((held.events, held.order), (100, 100), "the other room's: {held:?}");
+        let first = engine.publish_at(now, new_event("r", "u", Some("7")), None, None).unwrap().accepted;
+        assert_eq!((first.position.seq, first.duplicate), (1, false), "ids are forgotten, too");
+        assert_eq!(first.position.epoch, anew.epoch);
+        sweep_all(&engine, now.after(Duration::from_secs(48 * 3600)));
+        let held = engine.held();
+        assert_eq!((held.rooms, held.events, held.bytes), (0, 0, 0));
+        // Only its position is left; that goes, too.
+        assert!(engine.close_room(&room).await.unwrap().is_some());
+        assert_ne!(engine.open(&room).await.unwrap().epoch, anew.epoch);
     }
 
     #[tokio::test]

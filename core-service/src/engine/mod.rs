@@ -2,10 +2,11 @@
 pub mod memory;
 mod positions;
 
+use crate::auth::revocation::Revocation;
 use crate::room::{
     event::{Event, NewEvent},
     history::Range,
-    id::RoomName,
+    id::{RoomName, UserName},
     position::{Epoch, Position},
 };
 use std::{future::Future, pin::Pin, sync::Arc};
@@ -77,6 +78,19 @@ pub trait Sink: Send + Sync {
     fn deliver(&self, event: Arc<Event>, epoch: &Epoch, receipt: Option<Receipt>);
     /// An ephemeral event passes.
     fn pass(&self, event: Arc<Event>);
+    /// A room was closed: nobody is in it any more, and it begins anew here. As `deliver`, and in order with it.
+    fn closed(&self, room: &RoomName, anew: &Position);
+    /// Another core has been told something that holds for all.
+    fn heard(&self, notice: Notice);
+}
+
+/// What one core tells the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A user's sessions are to end.
+    Disconnect(UserName),
+    /// Tokens are worthless.
+    Revoke(Revocation),
 }
 
 /// Orders and stores the events of rooms.
@@ -102,6 +116,13 @@ pub trait Engine: Send + Sync {
 
     /// Lists rooms after a name, in order of names.
     fn list<'a>(&'a self, after: &'a str, prefix: &'a str, limit: usize) -> Reply<'a, Vec<ListedRoom>>;
+
+    /// Closes a room: its history, its ids and its position go, and it begins anew. Says where, or nothing if there is no such room.
+    fn close_room<'a>(&'a self, room: &'a RoomName) -> Reply<'a, Option<Position>>;
+
+    /// Tells the other cores that share this engine. An engine that lasts also keeps revocations for as long as they hold, and tells them to a core
+    /// that begins.
+    fn announce(&self, notice: Notice) -> Reply<'_, ()>;
 
     /// Forgets what has expired, a part at a time; called [`SWEEPS_PER_SECOND`] times a second.
     fn sweep(&self);

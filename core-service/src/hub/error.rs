@@ -38,6 +38,15 @@ pub enum Error {
         /// For people.
         message: String,
     },
+    /// Its token was revoked.
+    #[error("the token has been revoked")]
+    Revoked,
+    /// An administrator has ended it.
+    #[error("an administrator has ended it")]
+    Kicked,
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(&'static str),
     /// Not allowed.
     #[error("{0}")]
     Forbidden(&'static str),

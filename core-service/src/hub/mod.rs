@@ -3,27 +3,33 @@
 //! [`rooms`] is fed by the engine and fans out; [`outbox`] is a subscriber's bounded queue; [`replay`] is joining, and the
 //! seam between history and live; [`presence`] tells who is online. [`Hub`] is the handle in front of them.
 pub mod delivery;
+mod directory;
 pub mod error;
+mod orders;
 pub mod outbox;
 mod presence;
 mod replay;
 mod rooms;
 
 pub use delivery::{Delivery, SharedEvent, SharedPresence, To};
+pub use directory::{Directory, Seat};
 pub use error::Error;
+pub use orders::Orders;
 pub use outbox::Outbox;
 pub use presence::{Gone, Presences};
 pub use replay::JoinRequest;
 
 use crate::{
+    auth::{grant::Grant, revocation::Revocation},
     config::Config,
-    engine::{Accepted, Engine, HistoryRead, ListedRoom, Sink},
+    engine::{Accepted, Engine, HistoryRead, ListedRoom, Notice, Receipt, Sink},
     metrics::CoreMetrics,
     room::{
-        event::{Kind, NewEvent, Payload},
+        Now,
+        event::{Event, Kind, NewEvent, Payload},
         history::Range,
         id::{RoomName, UserName},
-        position::Epoch,
+        position::{Epoch, Position},
         presence::Rules,
         typing::Typing,
     },
@@ -43,7 +49,41 @@ pub struct Hub {
     /// How much of a replay goes into a queue at once.
     page_bytes: usize,
     presence: Presences,
+    directory: Arc<Directory>,
     typing: Mutex<Typing>,
+}
+
+/// What the engine feeds and tells.
+struct Listener {
+    rooms: Arc<Rooms>,
+    directory: Arc<Directory>,
+}
+
+impl Sink for Listener {
+    fn deliver(&self, event: Arc<Event>, epoch: &Epoch, receipt: Option<Receipt>) {
+        self.rooms.deliver(event, epoch, receipt);
+    }
+
+    fn pass(&self, event: Arc<Event>) {
+        self.rooms.pass(event);
+    }
+
+    fn closed(&self, room: &RoomName, anew: &Position) {
+        self.rooms.closed(room, anew);
+    }
+
+    fn heard(&self, notice: Notice) {
+        match notice {
+            Notice::Disconnect(user) => drop(self.directory.disconnect(&user)),
+            Notice::Revoke(revocation) => {
+                if self.directory.revoke(since_1970(), &revocation).is_err() {
+                    tracing::error!(
+                        "another core has revoked a token, and there is no place for it here: see --revocations-max"
+                    );
+                }
+            }
+        }
+    }
 }
 
 /// A room in a listing, with how many sessions are in it here.
@@ -64,11 +104,12 @@ impl Hub {
         make: impl FnOnce(Arc<dyn Sink>) -> Arc<dyn Engine>,
     ) -> Arc<Self> {
         let rooms = Arc::new(Rooms::new(metrics.clone()));
-        let engine = make(rooms.clone());
+        let directory = Directory::new(config.max_sessions_per_user, config.revocations_max);
+        let engine = make(Arc::new(Listener { rooms: rooms.clone(), directory: directory.clone() }));
         let rules = Rules { timeout: config.presence_timeout, max: config.presence_max };
         let presence = Presences::new(rules, node, metrics.clone());
         let (page_bytes, typing) = (config.replay_page_bytes(), Mutex::default());
-        Arc::new(Self { rooms, engine, metrics, page_bytes, presence, typing })
+        Arc::new(Self { rooms, engine, metrics, page_bytes, presence, directory, typing })
     }
 
     /// A hub over an engine in memory.
@@ -138,6 +179,37 @@ impl Hub {
         &self.presence
     }
 
+    /// Who is here.
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// Whether what was granted for a token still counts.
+    pub fn check(&self, grant: &Grant) -> Result<(), Error> {
+        self.directory.check(grant)
+    }
+
+    /// Ends all sessions and streams of a user, on all cores. How many there were here.
+    pub async fn disconnect(&self, user: UserName) -> Result<usize, Error> {
+        let here = self.directory.disconnect(&user);
+        self.engine.announce(Notice::Disconnect(user)).await?;
+        Ok(here)
+    }
+
+    /// Makes tokens worthless on all cores. How many sessions and streams of this one were let in by them.
+    pub async fn revoke(&self, revocation: Revocation) -> Result<usize, Error> {
+        const FULL: &str = "this core keeps as many revocations as --revocations-max allows";
+        let here = self.directory.revoke(since_1970(), &revocation);
+        let here = here.map_err(|_| Error::Exhausted(FULL.into()))?;
+        self.engine.announce(Notice::Revoke(revocation)).await?;
+        Ok(here)
+    }
+
+    /// Closes a room on all cores: its members are put out of it, what was said in it goes, and it begins anew.
+    pub async fn close_room(&self, room: &RoomName) -> Result<Position, Error> {
+        self.engine.close_room(room).await?.ok_or(Error::NotFound("there is no such room"))
+    }
+
     /// A session says whether its user is typing, beside telling everyone.
     pub fn note_typing(&self, room: &RoomName, session: &Arc<str>, user: &UserName, active: bool) {
         self.typing().note(Instant::now(), (room.clone(), session.clone()), user.clone(), active);
@@ -200,6 +272,10 @@ impl Hub {
             }
         }
     }
+}
+
+fn since_1970() -> Duration {
+    Duration::from_micros(Now::read().micros)
 }
 
 /// A turn that comes late is not made up for.

@@ -1,5 +1,5 @@
 //! A subscriber's queue: bounded in bytes, filled without ever waiting, emptied a batch at a time.
-use super::{Delivery, Error};
+use super::{Delivery, Error, Orders};
 use crate::metrics::CoreMetrics;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -14,6 +14,7 @@ pub struct Outbox {
     wake: Notify,
     emptied: Notify,
     max: usize,
+    orders: Option<Orders>,
     metrics: CoreMetrics,
 }
 
@@ -47,8 +48,39 @@ pub enum Taken {
 impl Outbox {
     /// An empty queue of at most `max` bytes.
     pub fn new(max: usize, metrics: CoreMetrics) -> Self {
+        Self::with(max, None, metrics)
+    }
+
+    /// The same, of a stream whose sessions come and go.
+    pub fn for_sessions(max: usize, metrics: CoreMetrics) -> Self {
+        Self::with(max, Some(Orders::default()), metrics)
+    }
+
+    /// Waits until others may have done something to its sessions.
+    pub async fn ordered(&self) {
+        match &self.orders {
+            Some(orders) => orders.given().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits until a session is to end, and leaves that to be done.
+    pub async fn ends(&self, session: u64) {
+        match &self.orders {
+            Some(orders) => orders.ends(session).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn with(max: usize, orders: Option<Orders>, metrics: CoreMetrics) -> Self {
         metrics.subscribers.inc();
-        Self { inner: Mutex::default(), wake: Notify::new(), emptied: Notify::new(), max, metrics }
+        let (wake, emptied) = (Notify::new(), Notify::new());
+        Self { inner: Mutex::default(), wake, emptied, max, orders, metrics }
+    }
+
+    /// What others have done to its sessions. None where there are none, and the stream is whoever called.
+    pub fn orders(&self) -> Option<&Orders> {
+        self.orders.as_ref()
     }
 
     /// Puts something in. Never waits: past half of the bound ephemeral events are dropped, past the whole the subscriber is.

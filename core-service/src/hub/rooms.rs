@@ -2,7 +2,7 @@
 //! shards; a shard's mutex is the room's turn. It is never held while the engine is called or anybody is waited for.
 use super::{Delivery, Outbox, SharedEvent, To, delivery::Place};
 use crate::{
-    engine::{Accepted, Receipt, Sink},
+    engine::{Accepted, Receipt},
     metrics::CoreMetrics,
     room::{
         dedupe::keyed_hash,
@@ -211,8 +211,9 @@ fn fan_out(members: &[Member], shared: &Arc<SharedEvent>) {
     }
 }
 
-impl Sink for Rooms {
-    fn deliver(&self, event: Arc<Event>, epoch: &Epoch, receipt: Option<Receipt>) {
+/// What the engine feeds.
+impl Rooms {
+    pub(super) fn deliver(&self, event: Arc<Event>, epoch: &Epoch, receipt: Option<Receipt>) {
         let mut shard = self.turn(&event.room);
         // First the ack, then the event: in the same turn, so nothing comes between.
         if let Some(receipt) = receipt {
@@ -242,7 +243,22 @@ impl Sink for Rooms {
         }
     }
 
-    fn pass(&self, event: Arc<Event>) {
+    /// Those who keep sessions are told to take them out; a watch goes on where the room begins anew.
+    pub(super) fn closed(&self, name: &RoomName, anew: &Position) {
+        let mut shard = self.turn(name);
+        let Some(room) = shard.get_mut(name) else { return };
+        room.early = 0;
+        room.members.retain(|member| match member.outbox.orders() {
+            Some(orders) => {
+                orders.close_room(name);
+                false
+            }
+            None => true,
+        });
+        room.restart(anew);
+    }
+
+    pub(super) fn pass(&self, event: Arc<Event>) {
         let shard = self.turn(&event.room);
         if let Some(room) = shard.get(&event.room) {
             fan_out(&room.members, &SharedEvent::new(event));

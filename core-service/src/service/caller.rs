@@ -5,17 +5,19 @@ use crate::{
         grant::{Act, Grant},
         token::BadToken,
     },
-    hub::Error,
+    hub::{Error, Outbox, Seat},
     room::{
         Now,
         id::{RoomName, UserName},
     },
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tonic::{Request, Status, metadata::MetadataMap};
 
 /// The name of a service that gives none, in dev mode.
 const SERVICE: &str = "service";
+/// The number of a stream's only session.
+pub(super) const ONLY: u64 = 1;
 /// Why somebody is not heard in another's name.
 const OTHERS_NAME: &str = "only services speak in others' names";
 /// Why a room is closed to somebody.
@@ -54,6 +56,7 @@ impl Caller {
     ) -> Result<Caller, Error> {
         let granted = shared.config.auth.admit(bearer(metadata), now());
         let granted = granted.map_err(|error| unauthenticated(&error))?;
+        granted.iter().try_for_each(|grant| shared.hub.check(grant))?;
         // Bytes that are no text are no name either.
         let named = metadata.get("user").map(|user| std::str::from_utf8(user.as_bytes()).unwrap_or("\0"));
         let named = named.filter(|user| !user.is_empty()).map(UserName::new).transpose()?;
@@ -79,6 +82,17 @@ impl Caller {
     /// Whether it may do what is for services alone.
     pub(super) fn must_be_service(&self) -> Result<(), Error> {
         if self.grant.service { Ok(()) } else { Err(Error::Forbidden("only services may do this")) }
+    }
+
+    /// Takes a place for a stream of its own, so that it ends when its user is to, or its token.
+    pub(super) fn seat(&self, shared: &Shared, outbox: &Arc<Outbox>) -> Result<Seat, Status> {
+        let grant = Arc::new(self.clone().into_session());
+        shared.hub.directory().enter(outbox, ONLY, &grant).map_err(|error| status::status(&error))
+    }
+
+    /// What the one session of a stream is granted: to speak in its name, with the rights of who it is.
+    pub(super) fn into_session(self) -> Grant {
+        Grant { user: self.speaks_as, ..self.grant }
     }
 
     /// Waits until its token has ended; for ever in dev mode.

@@ -286,6 +286,11 @@ pub(super) fn moment(at: Duration) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: at.as_secs() as i64, nanos: at.subsec_nanos() as i32 }
 }
 
+/// And back; what is before 1970 is long over.
+pub(super) fn since_1970(at: prost_types::Timestamp) -> Duration {
+    Duration::new(at.seconds.try_into().unwrap_or(0), at.nanos.clamp(0, 999_999_999) as u32)
+}
+
 /// Who this core is, for `attached`.
 pub(super) struct Identity {
     pub(super) core: String,

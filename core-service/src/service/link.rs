@@ -106,7 +106,7 @@ impl StreamingService<v1::AttachRequest> for LinkService {
 
 /// Starts to read the edge's frames, and gives the answers. When the edge's side ends, or nobody reads the answers any more, the other ends too.
 fn attach(shared: Arc<Shared>, frames: Streaming<v1::AttachRequest>) -> Answers {
-    let outbox = Arc::new(Outbox::new(LINK_QUEUE_BYTES, shared.metrics.clone()));
+    let outbox = Arc::new(Outbox::for_sessions(LINK_QUEUE_BYTES, shared.metrics.clone()));
     let reader = shared.streams.adopt(&outbox, read(shared.clone(), outbox.clone(), frames));
     let answers = async_stream::stream! {
         let _reader = reader;
@@ -157,12 +157,20 @@ async fn read(shared: Arc<Shared>, outbox: Arc<Outbox>, mut frames: Streaming<v1
     let _counted = Counted(shared.metrics.links.clone());
     let mut sessions: Option<Sessions> = None;
     let end = 'stream: loop {
-        let message = match frames.next().await {
+        let message = tokio::select! {
+            message = frames.next() => message,
+            () = outbox.ordered() => {
+                settle(&mut sessions, &outbox);
+                continue;
+            }
+        };
+        let message = match message {
             Some(Ok(message)) => message,
             Some(Err(status)) => break Some(Error::Unreadable(status.message().to_owned())),
             None => break None,
         };
         for frame in message.frames {
+            settle(&mut sessions, &outbox);
             match (&mut sessions, frame.frame) {
                 (sessions @ None, Some(Frame::Hello(hello))) => {
                     if hello.protocol != hearth_proto::LINK_PROTOCOL {
@@ -187,16 +195,22 @@ async fn read(shared: Arc<Shared>, outbox: Arc<Outbox>, mut frames: Streaming<v1
     outbox.end_with(end);
 }
 
+/// Does what was ordered meanwhile, and tells the edge of those who have ended.
+fn settle(sessions: &mut Option<Sessions>, outbox: &Outbox) {
+    for (session, error) in sessions.as_mut().map(Sessions::settle).unwrap_or_default() {
+        outbox.push(Delivery::Refused(To { session, ..To::default() }, error));
+    }
+}
+
 /// Acts upon a frame behind the first.
 async fn act(sessions: &mut Sessions, outbox: &Outbox, frame: v1::EdgeFrame) {
     let v1::EdgeFrame { session, request, frame } = frame;
     let to = To { session, request, id: None };
     let (id, command) = match frame {
         Some(Frame::Open(open)) => {
-            return match sessions.granted(open.credentials, &open.token, &open.rooms) {
-                Ok(grant) => sessions.open(&to, &open.id, grant, open.call),
-                Err(error) => outbox.push(Delivery::Refused(to, error)),
-            };
+            let granted = sessions.granted(open.credentials, &open.token, &open.rooms);
+            let opened = granted.and_then(|grant| sessions.open(&to, &open.id, grant, open.call));
+            return opened.unwrap_or_else(|error| outbox.push(Delivery::Refused(to, error)));
         }
         Some(Frame::Close(v1::CloseSession { vanished })) => {
             return sessions.close(session, if vanished { Gone::Vanished } else { Gone::Left });

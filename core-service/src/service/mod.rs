@@ -2,6 +2,7 @@
 //!
 //! [`link`] and `room` are the services, `session` is what both do for a session, `convert` and `status` are the borders between protobuf's
 //! words and ours. [`Core`] puts them together.
+mod admin;
 mod caller;
 mod codec;
 mod convert;
@@ -15,7 +16,8 @@ mod streams;
 use crate::{config::Config, hub::Hub, metrics::CoreMetrics};
 use convert::Identity;
 use hearth_proto::v1::{
-    presence_service_server::PresenceServiceServer, room_service_server::RoomServiceServer,
+    admin_service_server::AdminServiceServer, presence_service_server::PresenceServiceServer,
+    room_service_server::RoomServiceServer,
 };
 use prometheus_client::registry::Registry;
 use std::{
@@ -38,6 +40,8 @@ struct Shared {
     metrics: CoreMetrics,
     identity: Identity,
     streams: Streams,
+    /// Since 1970.
+    started: Duration,
     /// What `grpc.health.v1` says, once it is served.
     health: OnceLock<HealthReporter>,
 }
@@ -71,7 +75,7 @@ impl Core {
             presence_timeout_ms: config.presence_timeout.as_millis() as u64,
         };
         let (config, streams, health) = (Arc::new(config), Streams::default(), OnceLock::new());
-        let shared = Shared { hub, config, metrics, identity, streams, health };
+        let shared = Shared { hub, config, metrics, identity, streams, started: caller::now(), health };
         Self { shared: Arc::new(shared) }
     }
 
@@ -88,6 +92,8 @@ impl Core {
         let presence = PresenceServiceServer::new(presence::PresenceRpc { shared: self.shared.clone() });
         let (rooms, presence) =
             (rooms.max_decoding_message_size(max), presence.max_decoding_message_size(max));
+        let admin = admin::Admin { shared: self.shared.clone() };
+        reporter.set_serving::<AdminServiceServer<admin::Admin>>().await;
         reporter.set_serving::<RoomServiceServer<room::Rooms>>().await;
         reporter.set_serving::<PresenceServiceServer<presence::PresenceRpc>>().await;
         reporter.set_serving::<link::LinkService>().await;
@@ -95,6 +101,7 @@ impl Core {
         let _ = self.shared.health.set(reporter);
         let mut routes = Routes::new(rooms)
             .add_service(presence)
+            .add_service(AdminServiceServer::new(admin))
             .add_service(link::LinkService::new(self.shared.clone(), false))
             .add_service(health);
         if self.shared.config.reflection {
@@ -155,6 +162,7 @@ impl Core {
             health.set_service_status("", ServingStatus::NotServing).await;
             health.set_not_serving::<RoomServiceServer<room::Rooms>>().await;
             health.set_not_serving::<PresenceServiceServer<presence::PresenceRpc>>().await;
+            health.set_not_serving::<AdminServiceServer<admin::Admin>>().await;
             health.set_not_serving::<link::LinkService>().await;
         }
         self.shared.streams.drain(self.shared.config.drain_timeout).await;

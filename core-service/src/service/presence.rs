@@ -47,10 +47,11 @@ impl PresenceService for PresenceRpc {
     ) -> Result<Response<Self::TrackStream>, Status> {
         let caller = Caller::service(&self.shared, &request)?;
         let (outbox, end) = (self.outbox()?, caller.end());
+        let seat = caller.seat(&self.shared, &outbox)?;
         let reading = read(self.shared.clone(), outbox.clone(), caller, request.into_inner());
         let reader = self.shared.streams.adopt(&outbox, until(end, outbox.clone(), reading));
         let frames = async_stream::stream! {
-            let _reader = reader;
+            let _guards = (reader, seat);
             loop {
                 match streams::next(&outbox).await {
                     Ok(Some(batch)) => {
@@ -112,12 +113,13 @@ impl PresenceService for PresenceRpc {
             .and_then(|room| caller.may(Act::Presence, &room).map(|()| room))
             .map_err(|error| status::status(&error))?;
         let outbox = self.outbox()?;
+        let seat = caller.seat(&self.shared, &outbox)?;
         let reader =
             self.shared.streams.adopt(&outbox, until(caller.end(), outbox.clone(), std::future::pending()));
         self.shared.hub.presence().watch(&room, &outbox);
         let watching = Watching { shared: self.shared.clone(), outbox: outbox.clone(), room };
         let frames = async_stream::stream! {
-            let _guards = (reader, watching);
+            let _guards = (reader, seat, watching);
             loop {
                 match streams::next(&outbox).await {
                     Ok(Some(batch)) => {

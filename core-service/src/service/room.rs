@@ -1,16 +1,13 @@
 //! `RoomService`: rooms for services.
 use super::{
     Shared,
-    caller::{self, Caller},
+    caller::{self, Caller, ONLY},
     convert::{self, Door, Sent},
     session::{Command, Sessions, may_publish},
     status, streams,
 };
 use crate::{
-    auth::{
-        grant::{Act, Grant},
-        token::BadToken,
-    },
+    auth::{grant::Act, token::BadToken},
     hub::{Delivery, Error, Gone, JoinRequest, Listed, Outbox, SharedEvent, To},
     room::{
         event::{Event, Kind},
@@ -56,7 +53,8 @@ impl RoomService for Rooms {
         let caller = Caller::of(&self.shared, &request, caller::guest)?;
         self.shared.streams.admit().map_err(|error| status::status(&error))?;
         let shared = self.shared.clone();
-        let outbox = Arc::new(Outbox::new(shared.config.session_queue_bytes, shared.metrics.clone()));
+        let outbox =
+            Arc::new(Outbox::for_sessions(shared.config.session_queue_bytes, shared.metrics.clone()));
         let silent = Silent::default();
         let id: Arc<str> = super::random_id().into();
         let reading =
@@ -199,6 +197,7 @@ impl RoomService for Rooms {
         self.shared.streams.admit().map_err(|error| status::status(&error))?;
         let shared = self.shared.clone();
         let outbox = Arc::new(Outbox::new(shared.config.session_queue_bytes, shared.metrics.clone()));
+        let seat = caller.seat(&shared, &outbox)?;
         let ended =
             shared.streams.adopt(&outbox, until(caller.end(), outbox.clone(), std::future::pending()));
         let (since, history) =
@@ -214,7 +213,7 @@ impl RoomService for Rooms {
         shared.hub.join(join).await.map_err(|error| status::status(&error))?;
         let membership = Membership { shared: shared.clone(), outbox: outbox.clone(), room };
         let frames = async_stream::stream! {
-            let _guards = (ended, membership);
+            let _guards = (ended, seat, membership);
             let mut follow = Follow::new(shared, outbox);
             let mut out = Vec::new();
             loop {
@@ -252,11 +251,6 @@ pub(super) async fn until(
         () = reading => {}
         error = end => outbox.end_with(Some(error)),
     }
-}
-
-/// The one session of a stream: in whose name it speaks, with the rights of who it is.
-fn as_session(Caller { grant, speaks_as, .. }: Caller) -> Grant {
-    Grant { user: speaks_as, ..grant }
 }
 
 /// A watched room; the watch ends with this.
@@ -337,12 +331,16 @@ async fn read(
     (id, caller): (Arc<str>, Caller),
     mut requests: Streaming<v1::ConnectRequest>,
 ) {
-    // A stream has one session; it is number 1.
-    const ONLY: u64 = 1;
     let mut sessions = Sessions::new(&shared, outbox.clone(), Door::Service, "");
-    sessions.open(&To { session: ONLY, ..To::default() }, &id, as_session(caller), false);
+    let opened = sessions.open(&To { session: ONLY, ..To::default() }, &id, caller.into_session(), false);
+    if let Err(error) = opened {
+        return outbox.end_with(Some(error));
+    }
     let mut warned = None;
     loop {
+        if let Some((_, error)) = sessions.settle().pop() {
+            return outbox.end_with(Some(error));
+        }
         let end = sessions.ends(ONLY);
         let expired = || Some(caller::unauthenticated(&BadToken::Expired));
         if end.is_some_and(|end| end <= caller::now()) {
@@ -351,6 +349,7 @@ async fn read(
         let warning = end.filter(|_| warned != end).map(|end| end.saturating_sub(WARNING));
         let request = tokio::select! {
             request = requests.next() => request,
+            () = outbox.ordered() => continue,
             () = caller::until(warning) => {
                 warned = end;
                 outbox.push(Delivery::Expiring(end.unwrap_or_default()));
@@ -394,6 +393,7 @@ async fn read(
             biased;
             // It may wait for the engine, or for a client that does not read, longer than its token lasts.
             () = caller::until(end) => return outbox.end_with(expired()),
+            () = outbox.ends(ONLY) => continue,
             () = sessions.run(ONLY, 0, &request.id, command) => {}
         }
         if let Some((room, echo)) = echo {

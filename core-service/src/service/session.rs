@@ -1,4 +1,5 @@
 //! The sessions of one stream, and what they may do. A link has all sessions of an edge, a Connect stream has one: the same machinery.
+mod ending;
 mod granting;
 
 pub(super) use granting::may_publish;
@@ -11,7 +12,7 @@ use super::{
 use crate::{
     auth::grant::{Act, Grant},
     config::Config,
-    hub::{Delivery, Error, Gone, Hub, JoinRequest, Outbox, To},
+    hub::{Delivery, Error, Gone, Hub, JoinRequest, Outbox, Seat, To},
     metrics::CoreMetrics,
     room::{
         event::Kind,
@@ -76,6 +77,8 @@ pub(super) struct Session {
     rooms: HashSet<RoomName>,
     /// It is a single request over HTTP, and needs no join.
     call: bool,
+    /// Its place in the directory; none for a single request.
+    seat: Option<Seat>,
     /// What it had set where, as an edge brings it from another core.
     metas: BTreeMap<RoomName, Bytes>,
 }
@@ -116,19 +119,24 @@ impl Sessions {
     }
 
     /// Lets a session in; `call` is one that is a single request over HTTP.
-    pub(super) fn open(&mut self, to: &To, id: &str, mut grant: Grant, call: bool) {
+    pub(super) fn open(&mut self, to: &To, id: &str, mut grant: Grant, call: bool) -> Result<(), Error> {
         // A limit that its maker did not know of hides it, and lets the session in all the same.
         grant.meta = grant.meta.filter(|meta| meta.len() <= self.config.max_meta_bytes);
+        // One that gives a number twice means the later session.
+        self.close(to.session, Gone::Vanished);
+        let grant = Arc::new(grant);
+        let seat = match call {
+            true => self.hub.check(&grant).map(|()| None)?,
+            false => Some(self.hub.directory().enter(&self.outbox, to.session, &grant)?),
+        };
         let (rooms, metas) = (HashSet::new(), BTreeMap::new());
-        let session = Session { id: id.into(), grant: Arc::new(grant), rooms, call, metas };
+        let session = Session { id: id.into(), grant, rooms, call, seat, metas };
         let opened =
             Delivery::Opened { to: to.clone(), session: session.id.clone(), grant: session.grant.clone() };
-        if let Some(before) = self.open.insert(to.session, session) {
-            self.leave_all(&before, Gone::Vanished);
-        } else {
-            self.metrics.sessions.inc();
-        }
+        self.open.insert(to.session, session);
+        self.metrics.sessions.inc();
         self.outbox.push(opened);
+        Ok(())
     }
 
     /// When a session's token ends, since 1970; never in dev mode.

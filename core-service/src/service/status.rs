@@ -31,6 +31,9 @@ fn told(error: &Error) -> Told {
         Error::TooLarge { .. } => field("PAYLOAD_TOO_LARGE", "payload"),
         Error::NotJoined => plain(Code::FailedPrecondition, "ROOM_NOT_JOINED"),
         Error::Unauthenticated { reason, .. } => plain(Code::Unauthenticated, reason),
+        Error::Revoked => plain(Code::Unauthenticated, "TOKEN_REVOKED"),
+        Error::Kicked => plain(Code::PermissionDenied, hearth_proto::KICKED),
+        Error::NotFound(_) => plain(Code::NotFound, "NOT_FOUND"),
         Error::Forbidden(_) => plain(Code::PermissionDenied, "PERMISSION_DENIED"),
         Error::Unreadable(_) => plain(Code::InvalidArgument, "UNREADABLE"),
         Error::SlowConsumer => Told { retry: true, ..plain(Code::ResourceExhausted, "SLOW_CONSUMER") },
@@ -60,12 +63,13 @@ pub(super) fn status(error: &Error) -> Status {
 
 /// The frame of a command that failed.
 pub(super) fn frame(room: Option<&RoomName>, error: &Error) -> v1::Error {
-    let Told { code, retry, .. } = told(error);
+    let Told { code, reason, retry, .. } = told(error);
     v1::Error {
         code: code as i32,
         message: error.to_string(),
         room: room.map(|room| room.as_str().to_owned()).unwrap_or_default(),
         retry_after_ms: if retry { RETRY_AFTER.as_millis() as u64 } else { 0 },
+        reason: reason.to_owned(),
     }
 }
 

@@ -123,6 +123,11 @@ impl Shard {
                     self.refused(slot, failure.code);
                 }
             }
+            Post::Kicked { session } => {
+                if let Some(slot) = self.find(session, Connection::is_alive) {
+                    self.kicked(slot);
+                }
+            }
         }
     }
 
@@ -369,6 +374,14 @@ impl Shard {
                 self.shut(slot, refusal(code));
             }
             (None, _) => self.shut(slot, refusal(code)),
+        }
+    }
+
+    /// An administrator has ended a session, perhaps before its answer over HTTP began.
+    fn kicked(&mut self, slot: u32) {
+        match self.connections[slot as usize].start.as_mut().and_then(|start| start.head.take()) {
+            Some(head) => self.turn_away(slot, head.forbidden),
+            None => self.shut(slot, CloseReason::Kicked),
         }
     }
 

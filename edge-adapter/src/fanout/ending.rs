@@ -5,6 +5,7 @@ use crate::session::place::Stage;
 use crate::session::request::Request;
 use crate::wire::close::CloseReason;
 use crate::wire::dialect::{self, Dialect};
+use crate::wire::event::{Code, Failure};
 use crate::wire::frame::Frame;
 use crate::wire::json;
 use crate::wire::websocket::write_close;
@@ -205,6 +206,10 @@ fn farewell(dialect: Dialect, reason: CloseReason) -> Option<Bytes> {
             (Some(dialect::sse_retry(ms)), json::overloaded(ms))
         }
         CloseReason::TokenExpired => (None, json::token_expired()),
+        CloseReason::Kicked => {
+            let failure = Failure::new(Code::PermissionDenied, "an administrator has ended this session");
+            return Some(Frame::Error { id: None, room: None, failure: &failure }.encode(dialect, None));
+        }
         _ => return None,
     };
     Some(match dialect {

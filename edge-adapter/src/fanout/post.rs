@@ -37,6 +37,11 @@ pub enum Post {
         /// Why.
         failure: Failure,
     },
+    /// An administrator has ended the session.
+    Kicked {
+        /// Which.
+        session: SessionKey,
+    },
     /// The session is in a room; `joined` goes out, then the page, then, when `live`, the room's events.
     /// Also comes unasked, for a session that was in the room already and has lost its place.
     Joined {

@@ -289,8 +289,9 @@ mod tests {
 
     #[test]
     fn failures_carry_their_code() {
-        let named =
-            |code| failure(v1::Error { code, message: "m".into(), room: String::new(), retry_after_ms: 5 });
+        let named = |code| {
+            failure(v1::Error { code, message: "m".into(), retry_after_ms: 5, ..v1::Error::default() })
+        };
         assert_eq!(named(7), Failure::new(Code::PermissionDenied, "m").retry_after_ms(5));
         assert_eq!(named(14).code, Code::Unavailable);
         assert_eq!(named(9).code, Code::FailedPrecondition);

@@ -305,7 +305,7 @@ async fn another_epoch_is_told_and_a_publish_without_an_answer_is_unavailable() 
     let (_, publish, Frame::Publish(fenced)) = second.asked().await else { panic!("publish") };
     assert_eq!(fenced.publish.unwrap().epoch, "e1");
     let refused =
-        v1::Error { code: 14, message: "another epoch".into(), room: "r".into(), retry_after_ms: 0 };
+        v1::Error { code: 14, message: "another epoch".into(), room: "r".into(), ..v1::Error::default() };
     second
         .says([
             (0, resume, resumed("e2", 0, false, Vec::new())),

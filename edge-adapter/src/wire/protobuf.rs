@@ -24,6 +24,7 @@ pub fn message(frame: &Frame<'_>) -> Vec<u8> {
                 message: failure.message.clone().into_owned(),
                 room: room.unwrap_or_default().to_owned(),
                 retry_after_ms: failure.retry_after_ms.unwrap_or(0),
+                reason: String::new(),
             };
             (id, Wire::Error(error))
         }

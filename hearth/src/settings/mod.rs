@@ -259,6 +259,12 @@ pub struct CoreSettings {
     /// The largest presence meta, in bytes
     #[arg(long, env = "HEARTH_MAX_META_BYTES", value_name = "BYTES", default_value = "4096")]
     pub max_meta_bytes: usize,
+    /// How many sessions and streams one user may have, over all edges of a core; 0 is no limit. Services have none
+    #[arg(long, env = "HEARTH_MAX_SESSIONS_PER_USER", value_name = "N", default_value = "0")]
+    pub max_sessions_per_user: usize,
+    /// How many revocations of tokens are kept; past it `RevokeToken` fails, since none is forgotten before its token has ended
+    #[arg(long, env = "HEARTH_REVOCATIONS_MAX", value_name = "N", default_value = "100000")]
+    pub revocations_max: usize,
     /// Secret that tokens are signed with (HS256). Any key turns dev mode off: every caller needs a token
     #[arg(
         long,

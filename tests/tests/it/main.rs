@@ -2,6 +2,7 @@
 //! list of behaviours that others learnt the hard way.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod admin;
 mod architecture;
 mod conformance;
 mod drain;

@@ -1,12 +1,11 @@
 //! Grants, as an edge keeps them and brings them to the next core.
-use super::moment;
+use super::{moment, since_1970};
 use crate::{
     auth::grant::{Acts, Grant, Rule},
     hub::Error,
     room::id::UserName,
 };
 use hearth_proto::v1;
-use std::time::Duration;
 
 /// A grant, as an edge keeps it.
 pub(super) fn opened(grant: &Grant) -> v1::Opened {
@@ -26,24 +25,26 @@ pub(super) fn opened(grant: &Grant) -> v1::Opened {
         permissions: grant.rules.as_ref().map(rules),
         token_id: grant.token_id.clone().unwrap_or_default().into(),
         meta: grant.meta.clone().unwrap_or_default().into(),
+        issued_at: grant.issued_at.map(moment),
     }
 }
 
 /// A grant that an edge has kept, as a core gave it.
 pub(in crate::service) fn reopened(opened: v1::Opened) -> Result<Grant, Error> {
-    let v1::Opened { user, expires_at, service, permissions, token_id, meta } = opened;
+    let v1::Opened { user, expires_at, service, permissions, token_id, meta, issued_at } = opened;
     let rule = |v1::RoomPermissions { r#match, allow }| Rule {
         pattern: r#match.into(),
         allow: Acts::named(allow.iter().map(String::as_str)),
     };
-    let end = |at: prost_types::Timestamp| {
-        Duration::new(at.seconds.try_into().unwrap_or(0), at.nanos.clamp(0, 999_999_999) as u32)
-    };
+    let user = UserName::new(&user)?;
     Ok(Grant {
-        user: UserName::new(&user)?,
+        // Nobody speaks in another's name through an edge.
+        subject: user.clone(),
+        user,
         service,
         rules: permissions.map(|permissions| permissions.rooms.into_iter().map(rule).collect()),
-        expires_at: expires_at.map(end),
+        issued_at: issued_at.map(since_1970),
+        expires_at: expires_at.map(since_1970),
         token_id: (!token_id.is_empty()).then(|| token_id.into()),
         meta: (!meta.is_empty()).then(|| meta.into()),
     })

@@ -89,7 +89,12 @@ impl Sessions {
             return Err(caller::unauthenticated(&BadToken::Expired));
         }
         grant.meta = grant.meta.filter(|meta| meta.len() <= self.config.max_meta_bytes);
-        let before = std::mem::replace(&mut session.grant, Arc::new(grant));
+        let grant = Arc::new(grant);
+        match &session.seat {
+            Some(seat) => seat.renew(&grant)?,
+            None => self.hub.check(&grant)?,
+        }
+        let before = std::mem::replace(&mut session.grant, grant);
         // Who may no longer see who is online has been shown it: out, and in again without.
         let lost = |act, room: &RoomName| before.may(act, room) && !session.grant.may(act, room);
         let closed: Vec<RoomName> = (session.rooms.iter())

@@ -103,7 +103,11 @@ impl Table {
 
     fn refused(&mut self, key: SessionKey, error: v1::Error) {
         if self.forget(key) {
-            self.out.post(key, Post::Refused { session: key, failure: convert::failure(error) });
+            let post = match error.reason == hearth_proto::KICKED {
+                true => Post::Kicked { session: key },
+                false => Post::Refused { session: key, failure: convert::failure(error) },
+            };
+            self.out.post(key, post);
         }
     }
 

@@ -95,7 +95,7 @@ fn answers_carry_the_id_that_they_answer() {
     let failure = Failure::new(Code::ResourceExhausted, "slow down").retry_after_ms(250);
     let response = seen(&Frame::Error { id: Some("e"), room: Some("r"), failure: &failure });
     let (message, room) = ("slow down".into(), "r".into());
-    let error = v1::Error { code: 8, message, room, retry_after_ms: 250 };
+    let error = v1::Error { code: 8, message, room, retry_after_ms: 250, ..v1::Error::default() };
     assert_eq!((&*response.id, response.frame), ("e", Some(Wire::Error(error))));
 
     let joined = Joined { position: &position, cursor: "AQ", recovered: Some(false), replayed: 3 };

@@ -153,7 +153,7 @@ pub(super) fn ack(epoch: &str, seq: u64) -> FromCore {
 }
 
 pub(super) fn error(code: i32) -> FromCore {
-    FromCore::Error(v1::Error { code, message: "no".into(), room: "r".into(), retry_after_ms: 0 })
+    FromCore::Error(v1::Error { code, message: "no".into(), room: "r".into(), ..v1::Error::default() })
 }
 
 pub(super) fn seqs(events: &[Arc<SharedEvent>]) -> Vec<u64> {
@@ -180,6 +180,7 @@ pub(super) fn shown(shared: &SharedPresence) -> String {
 pub(super) fn short(post: &Post) -> String {
     match post {
         Post::Opened { user, .. } => format!("opened {user}"),
+        Post::Kicked { .. } => "kicked".to_owned(),
         Post::Refused { failure, .. } => format!("refused {}", failure.code.name()),
         Post::Joined { id, position, recovered, page, live, echo, .. } => {
             let (id, seq, page) = (id.as_deref().unwrap_or("-"), position.seq, seqs(page));

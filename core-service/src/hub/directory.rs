@@ -1,0 +1,225 @@
+//! Who is here, by user: every session of an edge and every stream of a service, whatever rooms it is in; and whose token is worthless.
+//!
+//! One mutex for both, so that nobody comes in between a revocation and the end of those whom it hits. It is held for as long as it takes to look
+//! through the sessions: when one comes or goes, which is rare beside what it says.
+use super::{Error, Outbox};
+use crate::{
+    auth::{
+        grant::Grant,
+        revocation::{Full, Revocation, Revocations},
+    },
+    room::id::UserName,
+};
+use slab::Slab;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// Why a user's next session is not let in.
+const TOO_MANY: &str = "this user has as many sessions as one may have";
+
+/// All who are here.
+pub struct Directory {
+    inner: Mutex<Inner>,
+    sessions_max: usize,
+}
+
+struct Inner {
+    seats: Slab<Entry>,
+    users: HashMap<UserName, Vec<usize>>,
+    revocations: Revocations,
+}
+
+struct Entry {
+    outbox: Arc<Outbox>,
+    /// Its number on the stream.
+    session: u64,
+    grant: Arc<Grant>,
+}
+
+/// A place in the directory, given up when it is dropped.
+pub struct Seat {
+    directory: Arc<Directory>,
+    key: usize,
+}
+
+impl Directory {
+    /// Nobody is here. A user may have so many sessions, 0 is any number; so many revocations are kept.
+    pub fn new(sessions_max: usize, revocations_max: usize) -> Arc<Directory> {
+        let revocations = Revocations::new(revocations_max);
+        let inner = Inner { seats: Slab::new(), users: HashMap::new(), revocations };
+        Arc::new(Directory { inner: Mutex::new(inner), sessions_max })
+    }
+
+    /// Lets a session or stream in, unless its token is worthless or its user has too many.
+    pub fn enter(
+        self: &Arc<Self>,
+        outbox: &Arc<Outbox>,
+        session: u64,
+        grant: &Arc<Grant>,
+    ) -> Result<Seat, Error> {
+        let mut inner = self.lock();
+        inner.check(grant)?;
+        let seats = inner.users.get(&grant.user).map_or(0, Vec::len);
+        if self.sessions_max > 0 && seats >= self.sessions_max {
+            return Err(Error::Exhausted(TOO_MANY.into()));
+        }
+        let entry = Entry { outbox: outbox.clone(), session, grant: grant.clone() };
+        let key = inner.seats.insert(entry);
+        // Most users have one session; a vector that grows would begin with four.
+        inner.users.entry(grant.user.clone()).or_insert_with(|| Vec::with_capacity(1)).push(key);
+        Ok(Seat { directory: self.clone(), key })
+    }
+
+    /// Whether the token behind a single call is still worth something.
+    pub fn check(&self, grant: &Grant) -> Result<(), Error> {
+        self.lock().check(grant)
+    }
+
+    /// Ends all sessions and streams of a user. How many there were.
+    pub fn disconnect(&self, user: &UserName) -> usize {
+        let inner = self.lock();
+        let keys = inner.users.get(user).map(Vec::as_slice).unwrap_or_default();
+        keys.iter().filter_map(|key| inner.seats.get(*key)).map(|entry| entry.end(Error::Kicked)).count()
+    }
+
+    /// Makes tokens worthless, and ends what was let in by them. How many there were.
+    pub fn revoke(&self, now: Duration, revocation: &Revocation) -> Result<usize, Full> {
+        let mut inner = self.lock();
+        inner.revocations.add(now, revocation.clone())?;
+        let hit = inner.seats.iter().filter(|(_, entry)| revocation.hits(&entry.grant));
+        Ok(hit.map(|(_, entry)| entry.end(Error::Revoked)).count())
+    }
+
+    /// How many users are here, each once.
+    pub fn users(&self) -> usize {
+        self.lock().users.len()
+    }
+
+    /// How many revocations hold.
+    pub fn revocations(&self, now: Duration) -> usize {
+        let mut inner = self.lock();
+        inner.revocations.forget(now);
+        inner.revocations.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn check(&self, grant: &Grant) -> Result<(), Error> {
+        if self.revocations.hit(grant) { Err(Error::Revoked) } else { Ok(()) }
+    }
+}
+
+impl Entry {
+    /// A stream of one caller ends at once, one of sessions is told to end this one.
+    fn end(&self, error: Error) {
+        match self.outbox.orders() {
+            Some(orders) => orders.end(self.session, error),
+            None => self.outbox.end_with(Some(error)),
+        }
+    }
+}
+
+impl Seat {
+    /// Its token is another one, of the same user.
+    pub fn renew(&self, grant: &Arc<Grant>) -> Result<(), Error> {
+        let mut inner = self.directory.lock();
+        inner.check(grant)?;
+        if let Some(entry) = inner.seats.get_mut(self.key) {
+            entry.grant = grant.clone();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut inner = self.directory.lock();
+        let Some(entry) = inner.seats.try_remove(self.key) else { return };
+        let user = &entry.grant.user;
+        if let Some(keys) = inner.users.get_mut(user) {
+            keys.retain(|key| *key != self.key);
+            if keys.is_empty() {
+                inner.users.remove(user);
+            }
+        }
+        if inner.seats.is_empty() {
+            // A quiet night need not hold the memory of the day.
+            (inner.seats, inner.users) = (Slab::new(), HashMap::new());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{auth::revocation::Revoked, metrics::CoreMetrics};
+
+    fn outbox(for_sessions: bool) -> Arc<Outbox> {
+        let metrics = CoreMetrics::register(&mut Default::default());
+        Arc::new(if for_sessions {
+            Outbox::for_sessions(1 << 20, metrics)
+        } else {
+            Outbox::new(1 << 20, metrics)
+        })
+    }
+
+    fn granted(name: &str, id: &str) -> Arc<Grant> {
+        Arc::new(Grant { token_id: Some(id.into()), ..Grant::dev(UserName::new(name).unwrap()) })
+    }
+
+    fn ends(outbox: &Outbox) -> Vec<u64> {
+        outbox.orders().unwrap().take().sessions.into_keys().collect()
+    }
+
+    #[test]
+    fn a_user_is_disconnected_everywhere_and_nobody_else_is() {
+        let directory = Directory::new(0, 10);
+        let (edge, watch) = (outbox(true), outbox(false));
+        let seats = [("ann", 1), ("ann", 2), ("bob", 3), ("ann", 4)]
+            .map(|(name, number)| directory.enter(&edge, number, &granted(name, "t")).unwrap());
+        let _watching = directory.enter(&watch, 1, &granted("ann", "w")).unwrap();
+        let [_one, two, _bob, _four] = seats;
+        drop(two);
+        assert_eq!(directory.disconnect(&UserName::new("ann").unwrap()), 3);
+        assert_eq!(ends(&edge), [1, 4]);
+        assert!(matches!(watch.try_take(), Some(crate::hub::outbox::Taken::Ended(Some(Error::Kicked)))));
+        assert_eq!(directory.disconnect(&UserName::new("carl").unwrap()), 0);
+    }
+
+    #[test]
+    fn a_worthless_token_ends_what_it_let_in_and_lets_nothing_in() {
+        let directory = Directory::new(0, 1);
+        let edge = outbox(true);
+        let first = directory.enter(&edge, 1, &granted("ann", "a")).unwrap();
+        let second = directory.enter(&edge, 2, &granted("ann", "b")).unwrap();
+        let revocation = |id: &str| Revocation { revoked: Revoked::Token(id.into()), until: None };
+        assert_eq!(directory.revoke(Duration::ZERO, &revocation("a")), Ok(1));
+        assert_eq!(ends(&edge), [1]);
+        assert_eq!(directory.enter(&edge, 3, &granted("bob", "a")).err(), Some(Error::Revoked));
+        assert_eq!(second.renew(&granted("ann", "a")), Err(Error::Revoked));
+        first.renew(&granted("ann", "c")).unwrap();
+        assert_eq!(directory.revoke(Duration::ZERO, &revocation("z")), Err(Full));
+        assert_eq!(directory.revoke(Duration::ZERO, &revocation("a")), Ok(0), "it has another token by now");
+    }
+
+    #[test]
+    fn sessions_of_a_user_are_limited_and_given_back() {
+        let directory = Directory::new(2, 0);
+        let edge = outbox(true);
+        let enter = |name: &str, number| directory.enter(&edge, number, &granted(name, "t"));
+        let one = enter("ann", 1).unwrap();
+        let _two = enter("ann", 2).unwrap();
+        assert!(matches!(enter("ann", 3), Err(Error::Exhausted(_))));
+        let _bob = enter("bob", 4).unwrap();
+        drop(one);
+        let _three = enter("ann", 3).unwrap();
+        assert_eq!(directory.users(), 2);
+    }
+}
