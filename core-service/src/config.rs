@@ -1,6 +1,13 @@
 //! What a core is told at its start.
-use crate::auth::{Auth, LinkToken};
-use std::time::Duration;
+use crate::{
+    auth::{
+        Auth, LinkToken,
+        grant::{Acts, Defaults},
+    },
+    room::{log::Retention, namespace::ByNamespace, presence::Rules},
+};
+use hearth_proto::name;
+use std::{collections::BTreeMap, time::Duration};
 
 /// A core's settings; `hearth` fills them from flags, environment and file.
 #[derive(Debug, Clone)]
@@ -35,6 +42,8 @@ pub struct Config {
     pub max_meta_bytes: usize,
     /// How long a drain may take.
     pub drain_timeout: Duration,
+    /// What is otherwise in the rooms of some namespaces, by their names.
+    pub namespaces: BTreeMap<Box<str>, Namespace>,
     /// How callers are let in.
     pub auth: Auth,
     /// What an edge shows to be let in.
@@ -43,7 +52,62 @@ pub struct Config {
     pub reflection: bool,
 }
 
+/// What may be otherwise in the rooms of a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Namespace {
+    /// How much of a room is kept.
+    pub keep: Retention,
+    /// Who is shown to whom, and for how long.
+    pub presence: Rules,
+    /// The largest payload taken, in bytes.
+    pub max_message_bytes: usize,
+    /// The largest presence meta, in bytes.
+    pub max_meta_bytes: usize,
+    /// What is allowed here to those whose token names no rooms.
+    pub allow: Acts,
+}
+
 impl Config {
+    /// What holds in a room, by its name.
+    pub fn namespace(&self, room: &str) -> Namespace {
+        // Most deployments have none, and then nothing is looked up.
+        let named = (!self.namespaces.is_empty()).then(|| self.namespaces.get(name::namespace(room)));
+        named.flatten().copied().unwrap_or_else(|| self.others())
+    }
+
+    /// What holds in rooms of which nothing else is said.
+    pub fn others(&self) -> Namespace {
+        Namespace {
+            keep: Retention {
+                size: self.history_size,
+                ttl: self.history_ttl,
+                dedupe_window: self.dedupe_window,
+                dedupe_max: self.dedupe_max,
+            },
+            presence: Rules { timeout: self.presence_timeout, max: self.presence_max },
+            max_message_bytes: self.max_message_bytes,
+            max_meta_bytes: self.max_meta_bytes,
+            allow: Acts::ALL,
+        }
+    }
+
+    /// Something of all namespaces.
+    pub fn by_namespace<T: Copy>(&self, of: impl Fn(&Namespace) -> T) -> ByNamespace<T> {
+        let named = self.namespaces.iter().map(|(name, namespace)| (name.clone(), of(namespace)));
+        ByNamespace::new(of(&self.others()), named)
+    }
+
+    /// What is allowed to those whose token names no rooms.
+    pub fn defaults(&self) -> Defaults {
+        Defaults::new(self.namespaces.iter().map(|(name, namespace)| (name.clone(), namespace.allow)))
+    }
+
+    /// The longest time that any user stays online after it has vanished.
+    pub fn longest_presence_timeout(&self) -> Duration {
+        let named = self.namespaces.values().map(|namespace| namespace.presence.timeout);
+        named.fold(self.presence_timeout, Duration::max)
+    }
+
     /// How many bytes of events a page of history may hold: half of what may wait for a session, so that no page cuts its reader off.
     /// `more` tells of the rest.
     pub fn history_page_bytes(&self) -> usize {
@@ -74,6 +138,7 @@ impl Default for Config {
             presence_max: 500,
             max_meta_bytes: 4096,
             drain_timeout: Duration::from_secs(10),
+            namespaces: BTreeMap::new(),
             auth: Auth::Dev,
             link_token: None,
             reflection: true,

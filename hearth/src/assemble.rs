@@ -4,7 +4,7 @@
 //! wait. On the first signal the edge drains before the core, both within the drain's time; on a second everything ends at once.
 use crate::{
     pages::{self, MetricsText},
-    settings::{Common, CoreOnly, CoreSettings, EdgeOnly, EdgeSettings, Limits, Serve},
+    settings::{Common, CoreOnly, CoreSettings, EdgeOnly, EdgeSettings, Limits, Serve, namespaces},
     shutdown::{self, Signals},
     telemetry, tokens,
 };
@@ -31,6 +31,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Looks at settings that are each right and together are not.
 pub fn check(settings: &Serve) -> Result<(), String> {
+    namespaces::resolve(&settings.core, &settings.limits).map(drop)?;
     telemetry::filter(&settings.common).map(drop)?;
     let auth = tokens::auth(&settings.core)?;
     let doors = [("--grpc", settings.core.grpc), ("--http", settings.edge.http)];
@@ -51,7 +52,7 @@ pub async fn serve(settings: Serve) -> Result<(), String> {
     let text = LateText::default();
     // Browsers first: what they publish while they leave still reaches the core. It keeps a quarter for its goodbyes.
     let edge_time = common.drain_timeout * 3 / 4;
-    let the_core = Core::in_memory(core_config(&common, &limits, &core, auth), &mut registry);
+    let the_core = Core::in_memory(core_config(&common, &limits, &core, auth)?, &mut registry);
     let dialers = vec![Dialer::in_process(the_core.link_service())];
     let config = edge_config(&common, &limits, &edge, mode, edge_time, files);
     let the_edge = Edge::new(config, dialers, &mut registry, text.reader());
@@ -97,7 +98,7 @@ pub async fn core(settings: CoreOnly) -> Result<(), String> {
     let grpc = listen("--grpc", core.grpc)?;
     let metrics = alone.metrics.map(|address| listen("--metrics", address)).transpose()?;
     let mut registry = Registry::default();
-    let the_core = Core::in_memory(core_config(&common, &limits, &core, auth), &mut registry);
+    let the_core = Core::in_memory(core_config(&common, &limits, &core, auth)?, &mut registry);
     let text = LateText::default();
     text.set(registry);
     greet(mode, None, Some(&grpc), metrics.as_ref())?;
@@ -232,9 +233,9 @@ fn core_config(
     limits: &Limits,
     core: &CoreSettings,
     auth: Auth,
-) -> hearth_core::config::Config {
+) -> Result<hearth_core::config::Config, String> {
     let drain_timeout = common.drain_timeout;
-    hearth_core::config::Config {
+    Ok(hearth_core::config::Config {
         history_size: core.history_size,
         history_ttl: core.history_ttl,
         history_max_bytes: core.history_max_bytes.get(),
@@ -249,11 +250,12 @@ fn core_config(
         presence_timeout: core.presence_timeout,
         presence_max: core.presence_max,
         max_meta_bytes: core.max_meta_bytes,
+        namespaces: namespaces::resolve(core, limits)?,
         auth,
         link_token: common.link_token.as_deref().and_then(LinkToken::new),
         drain_timeout,
         reflection: core.reflection,
-    }
+    })
 }
 
 fn edge_config(

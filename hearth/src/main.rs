@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         }
         let own = matches.subcommand_matches("check-config").unwrap_or(&matches);
         print!("{}", settings::table::in_force(own, &values));
+        print!("{}", settings::namespaces::in_force(&check.serve.core.namespaces));
         return ExitCode::SUCCESS;
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

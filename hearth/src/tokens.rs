@@ -1,5 +1,5 @@
 //! Tokens from settings: the keys that a core verifies with, and `hearth token`, which makes one.
-use crate::settings::{CoreSettings, TokenArgs};
+use crate::settings::{self, CoreSettings, TokenArgs};
 use hearth_core::auth::{
     Auth,
     keys::{Key, SigningKey},
@@ -69,16 +69,11 @@ pub fn mint(args: &TokenArgs) -> Result<String, String> {
 
 /// `chat:*=join,publish` as a claim.
 fn rule_of(text: &str) -> Result<Value, String> {
-    use hearth_core::auth::grant::Acts;
     let bad = || format!("--allow {text}: it must look like chat:*=join,publish");
     let (pattern, acts) = text.split_once('=').ok_or_else(bad)?;
-    let acts: Vec<&str> = acts.split(',').map(str::trim).filter(|act| !act.is_empty()).collect();
-    let known = Acts::named(acts.iter().copied());
-    match acts.iter().find(|act| !known.names().any(|name| name == **act)) {
-        _ if pattern.is_empty() => Err(bad()),
-        Some(unknown) => {
-            Err(format!("--allow {text}: {unknown} is none of join, publish, history, presence, signal"))
-        }
-        None => Ok(json!({"match": pattern, "allow": acts})),
+    if pattern.is_empty() {
+        return Err(bad());
     }
+    let acts = settings::acts(acts).map_err(|error| format!("--allow {text}: {error}"))?;
+    Ok(json!({"match": pattern, "allow": acts.names().collect::<Vec<_>>()}))
 }

@@ -1,6 +1,6 @@
 //! What a caller may do. A grant is made from a token once; each command is then held against it.
 use crate::room::id::{RoomName, UserName};
-use std::time::Duration;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 /// Something that one can do in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,9 @@ impl Act {
 pub struct Acts(u8);
 
 impl Acts {
+    /// All of them.
+    pub const ALL: Acts = Acts((1 << Act::ALL.len()) - 1);
+
     /// By their names in a token. A name that this build does not know allows nothing.
     pub fn named<'a>(names: impl IntoIterator<Item = &'a str>) -> Acts {
         let bit =
@@ -52,6 +55,23 @@ impl Acts {
     /// Their names.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         Act::ALL.into_iter().filter(move |act| self.has(*act)).map(Act::name)
+    }
+}
+
+/// What is allowed where a token names no rooms, by namespace: everything, where nothing is said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Defaults(Option<Arc<HashMap<Box<str>, Acts>>>);
+
+impl Defaults {
+    /// By the names of namespaces.
+    pub fn new(namespaces: impl IntoIterator<Item = (Box<str>, Acts)>) -> Defaults {
+        let named: HashMap<_, _> = namespaces.into_iter().filter(|(_, allow)| *allow != Acts::ALL).collect();
+        Defaults((!named.is_empty()).then(|| Arc::new(named)))
+    }
+
+    fn of(&self, room: &RoomName) -> Acts {
+        let named = self.0.as_ref().and_then(|named| named.get(room.namespace()));
+        named.copied().unwrap_or(Acts::ALL)
     }
 }
 
@@ -73,8 +93,10 @@ pub struct Grant {
     pub subject: UserName,
     /// A service may write to personal rooms, publish `system` events, and speak in others' names.
     pub service: bool,
-    /// What is allowed where; without any, everything everywhere, but for others' personal rooms.
+    /// What is allowed where, as the token says. One that says nothing allows what the namespaces do, but in others' personal rooms.
     pub rules: Option<Vec<Rule>>,
+    /// What the namespaces do.
+    pub defaults: Defaults,
     /// When its token was issued, since 1970; none where it does not say.
     pub issued_at: Option<Duration>,
     /// When it ends, since 1970; never in dev mode.
@@ -93,6 +115,7 @@ impl Grant {
             user,
             service: false,
             rules: None,
+            defaults: Defaults::default(),
             issued_at: None,
             expires_at: None,
             token_id: None,
@@ -105,11 +128,16 @@ impl Grant {
     pub fn may(&self, act: Act, room: &RoomName) -> bool {
         match room.personal() {
             Some(owner) if !self.service => {
-                owner == self.user.as_str() && !matches!(act, Act::Publish | Act::Signal)
+                let owned = owner == self.user.as_str() && self.defaults.of(room).has(act);
+                owned && !matches!(act, Act::Publish | Act::Signal)
             }
-            _ => self.rules.as_ref().is_none_or(|rules| {
-                rules.iter().any(|rule| rule.allow.has(act) && matches(&rule.pattern, room.as_str()))
-            }),
+            _ => match &self.rules {
+                Some(rules) => {
+                    rules.iter().any(|rule| rule.allow.has(act) && matches(&rule.pattern, room.as_str()))
+                }
+                // Namespaces say what users may; a service is narrowed by its own token alone.
+                None => self.service || self.defaults.of(room).has(act),
+            },
         }
     }
 
@@ -203,6 +231,22 @@ mod tests {
         assert!(ann.may(Act::Join, &room("~ann")), "one's own room needs no rule");
         assert_eq!(ann.rules.unwrap()[0].allow.names().collect::<Vec<_>>(), ["join", "history"]);
         assert!(!self::ann(false, Some(&[])).may(Act::Join, &room("lobby")));
+    }
+
+    #[test]
+    fn namespaces_say_what_a_token_does_not() {
+        let some = |acts: &[&str]| Acts::named(acts.iter().copied());
+        let namespaces = [("news", some(&["join", "history"])), ("~", some(&["join"])), ("all", Acts::ALL)];
+        let defaults = Defaults::new(namespaces.map(|(name, allow)| (name.into(), allow)));
+        let by = |service, rules| Grant { defaults: defaults.clone(), ..ann(service, rules) };
+        let user = by(false, None);
+        assert!(user.may(Act::Join, &room("news:1")) && !user.may(Act::Publish, &room("news:1")));
+        // The name of a namespace is not in it.
+        assert!(user.may(Act::Publish, &room("news")) && user.may(Act::Publish, &room("all:1")));
+        assert!(user.may(Act::Join, &room("~ann")) && !user.may(Act::History, &room("~ann")));
+        assert!(by(true, None).may(Act::Publish, &room("news:1")));
+        let ruled = by(false, Some(&[("news:*", &["publish"])]));
+        assert!(ruled.may(Act::Publish, &room("news:1")) && !ruled.may(Act::Join, &room("news:1")));
     }
 
     #[test]

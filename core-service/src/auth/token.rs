@@ -1,6 +1,6 @@
 //! From a token to a grant.
 use super::crypto;
-use super::grant::{Acts, Grant, Rule};
+use super::grant::{Acts, Defaults, Grant, Rule};
 use super::keys::{Key, SigningKey};
 use crate::room::id::UserName;
 use hearth_proto::payload;
@@ -151,6 +151,7 @@ impl Verifier {
             user,
             service,
             rules: rooms.map(|rooms| rooms.into_iter().map(rule).collect()),
+            defaults: Defaults::default(),
             issued_at: iat.map(since_1970),
             expires_at: Some(end),
             token_id: jti.map(Into::into),

@@ -30,7 +30,6 @@ use crate::{
         history::Range,
         id::{RoomName, UserName},
         position::{Epoch, Position},
-        presence::Rules,
         typing::Typing,
     },
 };
@@ -106,7 +105,7 @@ impl Hub {
         let rooms = Arc::new(Rooms::new(metrics.clone()));
         let directory = Directory::new(config.max_sessions_per_user, config.revocations_max);
         let engine = make(Arc::new(Listener { rooms: rooms.clone(), directory: directory.clone() }));
-        let rules = Rules { timeout: config.presence_timeout, max: config.presence_max };
+        let rules = config.by_namespace(|namespace| namespace.presence);
         let presence = Presences::new(rules, node, metrics.clone());
         let (page_bytes, typing) = (config.replay_page_bytes(), Mutex::default());
         Arc::new(Self { rooms, engine, metrics, page_bytes, presence, directory, typing })

@@ -12,6 +12,7 @@ use crate::{
         Now,
         dedupe::keyed_hash,
         id::{RoomName, UserName},
+        namespace::ByNamespace,
         presence::{COALESCE, Entering, Online, Origin, Presence, Rules, Told},
     },
 };
@@ -42,7 +43,7 @@ pub enum Gone {
 
 /// The presence of all rooms.
 pub struct Presences {
-    rules: Rules,
+    rules: ByNamespace<Rules>,
     node: Arc<str>,
     streams: AtomicU64,
     shards: [Mutex<Shard>; SHARDS],
@@ -56,12 +57,18 @@ struct Shard {
     due: BTreeSet<(Instant, RoomName)>,
 }
 
-#[derive(Default)]
 struct Room {
+    rules: Rules,
     presence: Presence,
     observers: Vec<Observer>,
     /// As it stands in the shard's list.
     due: Option<Instant>,
+}
+
+impl Room {
+    fn new(rules: Rules) -> Room {
+        Room { rules, presence: Presence::default(), observers: Vec::new(), due: None }
+    }
 }
 
 struct Observer {
@@ -80,7 +87,7 @@ pub struct Listed {
 
 impl Presences {
     /// Nobody is online. `node` is this core's id.
-    pub fn new(rules: Rules, node: &str, metrics: CoreMetrics) -> Self {
+    pub fn new(rules: ByNamespace<Rules>, node: &str, metrics: CoreMetrics) -> Self {
         Self { rules, node: node.into(), streams: AtomicU64::new(0), shards: Default::default(), metrics }
     }
 
@@ -112,7 +119,7 @@ impl Presences {
         let now = Instant::now();
         self.turn(room, now, false, |here| match gone {
             Gone::Left => here.presence.leave(now, user, session, origin),
-            Gone::Vanished => here.presence.vanish(now, &self.rules, user, session, origin),
+            Gone::Vanished => here.presence.vanish(now, &here.rules, user, session, origin),
         });
     }
 
@@ -120,7 +127,7 @@ impl Presences {
     pub fn visit(&self, room: &RoomName, user: &UserName, meta: Option<Bytes>) {
         let now = Now::read();
         self.turn(room, now.instant, true, |here| {
-            here.presence.visit(now.instant, now.micros, &self.rules, user, meta);
+            here.presence.visit(now.instant, now.micros, &here.rules, user, meta);
         });
     }
 
@@ -128,7 +135,7 @@ impl Presences {
     pub fn watch(&self, room: &RoomName, outbox: &Arc<Outbox>) {
         let now = Instant::now();
         self.turn(room, now, true, |here| {
-            let (before, state) = here.presence.state(now, &self.rules);
+            let (before, state) = here.presence.state(now, &here.rules);
             if let Some(before) = before {
                 self.tell(room, here, before);
             }
@@ -182,7 +189,7 @@ impl Presences {
     ) -> Option<T> {
         let mut shard = self.shard(name);
         if make && !shard.rooms.contains_key(name) {
-            shard.rooms.insert(name.clone(), Room::default());
+            shard.rooms.insert(name.clone(), Room::new(self.rules.of(name)));
         }
         let here = shard.rooms.get_mut(name)?;
         let before = (here.presence.count(), here.presence.sessions());
@@ -197,7 +204,7 @@ impl Presences {
         let Some(here) = rooms.get_mut(name) else { return };
         let before = (here.presence.count(), here.presence.sessions());
         if here.presence.due().is_some_and(|due| due <= now)
-            && let Some(told) = here.presence.tell(now, &self.rules)
+            && let Some(told) = here.presence.tell(now, &here.rules)
         {
             self.tell(name, here, told);
         }
@@ -244,7 +251,7 @@ impl Presences {
         if !here.observers.iter().any(|known| known.stale && known.outbox.is_at_ease()) {
             return;
         }
-        let (before, state) = here.presence.state(now, &self.rules);
+        let (before, state) = here.presence.state(now, &here.rules);
         if let Some(before) = before {
             self.tell(room, here, before);
         }

@@ -46,6 +46,11 @@ checked_name!(
 );
 
 impl RoomName {
+    /// The part that settings are chosen by.
+    pub fn namespace(&self) -> &str {
+        name::namespace(&self.0)
+    }
+
     /// The user whose personal room it is.
     pub fn personal(&self) -> Option<&str> {
         name::personal(&self.0)

@@ -9,7 +9,7 @@ use super::{
 use std::{sync::Arc, time::Duration};
 
 /// How much of a room is kept.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
     /// How many events.
     pub size: usize,

@@ -8,6 +8,7 @@ pub mod feed;
 pub mod history;
 pub mod id;
 pub mod log;
+pub mod namespace;
 pub mod position;
 pub mod presence;
 pub mod seam;

@@ -22,8 +22,8 @@ pub const COALESCE: Duration = Duration::from_millis(50);
 /// How often the number of users in a big room is told at most.
 pub const COUNT_EVERY: Duration = Duration::from_secs(1);
 
-/// What holds for every room alike.
-#[derive(Debug, Clone, Copy)]
+/// What holds for a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
     /// How long a user who has vanished stays online.
     pub timeout: Duration,

@@ -57,6 +57,7 @@ impl Caller {
         let granted = shared.config.auth.admit(bearer(metadata), now());
         let granted = granted.map_err(|error| unauthenticated(&error))?;
         granted.iter().try_for_each(|grant| shared.hub.check(grant))?;
+        let defaults = shared.defaults.clone();
         // Bytes that are no text are no name either.
         let named = metadata.get("user").map(|user| std::str::from_utf8(user.as_bytes()).unwrap_or("\0"));
         let named = named.filter(|user| !user.is_empty()).map(UserName::new).transpose()?;
@@ -64,13 +65,14 @@ impl Caller {
             let is_named = named.is_some();
             let user = named.map_or_else(|| UserName::new(&unnamed()), Ok)?;
             // Whoever can reach the port of a core in dev mode is a service.
-            let grant = Grant { service: true, ..Grant::dev(user.clone()) };
+            let grant = Grant { service: true, defaults, ..Grant::dev(user.clone()) };
             return Ok(Caller { grant, speaks_as: user, is_named });
         };
         let speaks_as = named.unwrap_or_else(|| grant.user.clone());
         if speaks_as != grant.user && !grant.service {
             return Err(Error::Forbidden(OTHERS_NAME));
         }
+        let grant = Grant { defaults, ..grant };
         Ok(Caller { grant, speaks_as, is_named: true })
     }
 

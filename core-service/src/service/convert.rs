@@ -5,6 +5,7 @@ pub(super) use grant::reopened;
 
 use super::status;
 use crate::{
+    config::Namespace,
     hub::{
         Delivery, Error, To,
         delivery::{Place, SharedPresence},
@@ -201,6 +202,11 @@ pub(super) fn range(
         return Err(Error::Field { field: "limit", problem: Cow::from("must be 1 to 1000") });
     }
     Ok(Range { after, before, limit: limit as usize, max_bytes })
+}
+
+/// How many of the newest events are replayed: no more than are kept.
+pub(super) fn newest(asked: u32, namespace: &Namespace) -> usize {
+    (asked as usize).min(namespace.keep.size)
 }
 
 pub(super) fn event(event: &Event) -> v1::Event {

@@ -13,7 +13,7 @@ mod session;
 mod status;
 mod streams;
 
-use crate::{config::Config, hub::Hub, metrics::CoreMetrics};
+use crate::{auth::grant::Defaults, config::Config, hub::Hub, metrics::CoreMetrics};
 use convert::Identity;
 use hearth_proto::v1::{
     admin_service_server::AdminServiceServer, presence_service_server::PresenceServiceServer,
@@ -39,6 +39,8 @@ struct Shared {
     config: Arc<Config>,
     metrics: CoreMetrics,
     identity: Identity,
+    /// What is allowed to those whose token names no rooms.
+    defaults: Defaults,
     streams: Streams,
     /// Since 1970.
     started: Duration,
@@ -72,10 +74,12 @@ impl Core {
             core: boot,
             engine: hub.engine_identity().to_owned(),
             dev_mode: config.auth.is_dev(),
-            presence_timeout_ms: config.presence_timeout.as_millis() as u64,
+            presence_timeout_ms: config.longest_presence_timeout().as_millis() as u64,
         };
+        let defaults = config.defaults();
         let (config, streams, health) = (Arc::new(config), Streams::default(), OnceLock::new());
-        let shared = Shared { hub, config, metrics, identity, streams, started: caller::now(), health };
+        let shared =
+            Shared { hub, config, metrics, identity, defaults, streams, started: caller::now(), health };
         Self { shared: Arc::new(shared) }
     }
 

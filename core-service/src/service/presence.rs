@@ -175,7 +175,8 @@ struct Tracked {
 impl Tracked {
     fn enter(&mut self, enter: v1::TrackEnter) -> Result<RoomName, Error> {
         let (room, user) = self.whom(&enter.room, &enter.user)?;
-        let meta = convert::meta(enter.meta, Door::Service, self.shared.config.max_meta_bytes)?;
+        let max = self.shared.config.namespace(room.as_str()).max_meta_bytes;
+        let meta = convert::meta(enter.meta, Door::Service, max)?;
         let (new_room, new) = match self.rooms.get(&room) {
             None => (true, true),
             Some(users) => (false, !users.contains(&user)),

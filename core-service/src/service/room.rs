@@ -100,8 +100,8 @@ impl RoomService for Rooms {
         let published = async {
             let author = caller.speaks_as.clone();
             let sent = Sent { room: &room, kind, id: &id, payload };
-            let new =
-                convert::new_event(sent, &author, None, Door::Service, self.shared.config.max_message_bytes)?;
+            let max = self.shared.config.namespace(&room).max_message_bytes;
+            let new = convert::new_event(sent, &author, None, Door::Service, max)?;
             may_publish(&caller.grant, new.kind, &new.room)?;
             if new.kind.is_ephemeral() {
                 if new.kind == Kind::Typing {
@@ -201,7 +201,7 @@ impl RoomService for Rooms {
         let ended =
             shared.streams.adopt(&outbox, until(caller.end(), outbox.clone(), std::future::pending()));
         let (since, history) =
-            (convert::since(since), history.min(shared.config.history_size as u32) as usize);
+            (convert::since(since), convert::newest(history, &shared.config.namespace(room.as_str())));
         let join = JoinRequest {
             outbox: outbox.clone(),
             to: To::default(),

@@ -10,7 +10,7 @@ use super::{
     convert::{self, Door, Sent},
 };
 use crate::{
-    auth::grant::{Act, Grant},
+    auth::grant::{Act, Defaults, Grant},
     config::Config,
     hub::{Delivery, Error, Gone, Hub, JoinRequest, Outbox, Seat, To},
     metrics::CoreMetrics,
@@ -84,9 +84,10 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// What its token has it show, until it sets something.
-    fn granted_meta(&self) -> Option<Bytes> {
-        self.grant.meta.as_deref().map(|meta| Bytes::copy_from_slice(meta.as_bytes()))
+    /// What its token has it show in a room that takes metas of so many bytes, until it sets something.
+    fn granted_meta(&self, max: usize) -> Option<Bytes> {
+        let meta = self.grant.meta.as_deref().filter(|meta| meta.len() <= max);
+        meta.map(|meta| Bytes::copy_from_slice(meta.as_bytes()))
     }
 
     /// Whose sign of typing its own is. One request says that its user types and another that it does not, so to calls it is the
@@ -100,6 +101,7 @@ impl Session {
 pub(super) struct Sessions {
     hub: Arc<Hub>,
     config: Arc<Config>,
+    defaults: Defaults,
     metrics: CoreMetrics,
     outbox: Arc<Outbox>,
     door: Door,
@@ -115,7 +117,8 @@ impl Sessions {
     pub(super) fn new(shared: &Shared, outbox: Arc<Outbox>, door: Door, edge: &str) -> Self {
         let (hub, config, metrics) = (shared.hub.clone(), shared.config.clone(), shared.metrics.clone());
         let origin = hub.presence().origin(edge);
-        Self { hub, config, metrics, outbox, door, origin, open: HashMap::new(), seats: HashMap::new() }
+        let (defaults, open, seats) = (shared.defaults.clone(), HashMap::new(), HashMap::new());
+        Self { hub, config, defaults, metrics, outbox, door, origin, open, seats }
     }
 
     /// Lets a session in; `call` is one that is a single request over HTTP.
@@ -198,7 +201,7 @@ impl Sessions {
         let Ok(room) = convert::room(&room) else { return };
         for v1::SessionMeta { session, meta } in metas {
             // Another core has taken it already, so a limit that is lower here only hides it.
-            if meta.len() <= self.config.max_meta_bytes
+            if meta.len() <= self.config.namespace(room.as_str()).max_meta_bytes
                 && let Some(session) = self.open.get_mut(&session)
             {
                 session.metas.insert(room.clone(), meta.into());
@@ -227,11 +230,12 @@ impl Sessions {
             *self.seats.entry(room.clone()).or_default() += seats;
         }
         let (origin, open) = (&self.origin, &mut self.open);
+        let max = self.config.namespace(room.as_str()).max_meta_bytes;
         let entering = coming.iter().filter_map(|number| {
             let session = open.get_mut(number)?;
             session.rooms.insert(room.clone());
             let user = session.grant.user.clone();
-            let meta = session.metas.remove(&room).or_else(|| session.granted_meta());
+            let meta = session.metas.remove(&room).or_else(|| session.granted_meta(max));
             Some(Entering { user, session: session.id.clone(), origin: origin.clone(), meta })
         });
         self.hub.presence().enter(&room, entering.collect::<Vec<_>>());
@@ -303,7 +307,7 @@ impl Sessions {
                     return Err(Error::Exhausted(Cow::from(problem)));
                 }
                 let since = convert::since(join.since);
-                let history = join.history.min(self.config.history_size as u32) as usize;
+                let history = convert::newest(join.history, &self.config.namespace(room.as_str()));
                 // Noted before the join, so that a stream that ends meanwhile leaves nothing behind.
                 session.rooms.insert(room.clone());
                 *self.seats.entry(room.clone()).or_default() += 1;
@@ -312,7 +316,7 @@ impl Sessions {
                     user: user.clone(),
                     session: id.clone(),
                     origin: self.origin.clone(),
-                    meta: session.granted_meta(),
+                    meta: session.granted_meta(self.config.namespace(room.as_str()).max_meta_bytes),
                 };
                 let presence = self.hub.presence().enter(room, [entering]);
                 let presence = sees.then_some(presence);
@@ -341,7 +345,8 @@ impl Sessions {
                 self.leave_presence(room, (&id, &user), Gone::Left);
             }
             (Command::Presence(presence), Some(room)) => {
-                let meta = convert::meta(presence.meta, self.door, self.config.max_meta_bytes)?;
+                let max = self.config.namespace(room.as_str()).max_meta_bytes;
+                let meta = convert::meta(presence.meta, self.door, max)?;
                 if session.call || meta.is_some() {
                     allowed(&session.grant, Act::Presence, room)?;
                 }
@@ -364,7 +369,7 @@ impl Sessions {
             (Command::Publish(publish), Some(room)) => {
                 let id = to.id.as_ref().map(ClientId::as_str).unwrap_or_default();
                 let sent = Sent { room: room.as_str(), kind: publish.kind, id, payload: publish.payload };
-                let max = self.config.max_message_bytes;
+                let max = self.config.namespace(room.as_str()).max_message_bytes;
                 let new =
                     convert::new_event(sent, &session.grant.user, Some(session.id.clone()), self.door, max)?;
                 may_publish(&session.grant, new.kind, room)?;

@@ -1,11 +1,17 @@
 //! `hearth.toml`: its values become the defaults of the flags of the same name, so that flag and
 //! environment win over them and everything is checked by the same parsers.
-use super::{Cli, command};
+use super::{
+    Cli, Command, command,
+    namespaces::{self, NamespaceTable},
+};
 use clap::{ArgMatches, FromArgMatches};
 use std::{collections::BTreeMap, ffi::OsString, fs, io};
 
 /// The file that is read when none is named.
 pub const DEFAULT_FILE: &str = "hearth.toml";
+
+/// The key that is no flag.
+const NAMESPACES: &str = "namespaces";
 
 /// A file's settings by flag name, as text.
 pub type Values = BTreeMap<String, String>;
@@ -13,11 +19,22 @@ pub type Values = BTreeMap<String, String>;
 /// Reads the command line with the file's values behind it. The error is for a person, and says how to exit.
 pub fn parse(args: &[OsString]) -> Result<(Cli, ArgMatches, Values), clap::Error> {
     let path = named_file(args);
-    let values = read(path.as_deref())?;
+    let (values, namespaces) = read(path.as_deref())?;
     let matches = with_defaults(command(), &values)
         .try_get_matches_from(args)
         .map_err(|error| mention_source(error, args, &values, path.as_deref()))?;
-    let cli = Cli::from_arg_matches(&matches)?;
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    let core = match &mut cli.command {
+        None => Some(&mut cli.serve.core),
+        Some(Command::Serve(serve)) => Some(&mut serve.core),
+        Some(Command::Core(only)) => Some(&mut only.core),
+        Some(Command::CheckConfig(check)) => Some(&mut check.serve.core),
+        // An edge leaves rooms to its core.
+        Some(Command::Edge(_) | Command::Token(_) | Command::Bench(_)) => None,
+    };
+    if let Some(core) = core {
+        core.namespaces = namespaces;
+    }
     Ok((cli, matches, values))
 }
 
@@ -35,12 +52,14 @@ fn named_file(args: &[OsString]) -> Option<String> {
     std::env::var("HEARTH_CONFIG").ok()
 }
 
-fn read(path: Option<&str>) -> Result<Values, clap::Error> {
+fn read(path: Option<&str>) -> Result<(Values, NamespaceTable), clap::Error> {
     let refuse = |message: String| command().error(clap::error::ErrorKind::Io, message);
     let name = path.unwrap_or(DEFAULT_FILE);
     let text = match fs::read_to_string(name) {
         Ok(text) => text,
-        Err(error) if path.is_none() && error.kind() == io::ErrorKind::NotFound => return Ok(Values::new()),
+        Err(error) if path.is_none() && error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Default::default());
+        }
         Err(error) => return Err(refuse(format!("{name}: {error}"))),
     };
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
@@ -49,8 +68,12 @@ fn read(path: Option<&str>) -> Result<Values, clap::Error> {
         refuse(format!("{name}: line {line}: {}", error.message()))
     })?;
     let known = known_keys(&command());
-    let mut values = Values::new();
+    let (mut values, mut namespaces) = (Values::new(), NamespaceTable::new());
     for (key, value) in &table {
+        if key == NAMESPACES {
+            namespaces = namespaces::read(value).map_err(|problem| refuse(format!("{name}: {problem}")))?;
+            continue;
+        }
         if !known.contains(key) {
             return Err(refuse(format!(
                 "{name}: there is no setting `{key}`; `hearth check-config --table` lists them"
@@ -61,7 +84,7 @@ fn read(path: Option<&str>) -> Result<Values, clap::Error> {
         })?;
         values.insert(key.clone(), text);
     }
-    Ok(values)
+    Ok((values, namespaces))
 }
 
 fn known_keys(command: &clap::Command) -> Vec<String> {
@@ -75,7 +98,7 @@ fn known_keys(command: &clap::Command) -> Vec<String> {
 }
 
 /// A TOML value as it would be typed behind its flag.
-fn as_flag(value: &toml::Value) -> Option<String> {
+pub(super) fn as_flag(value: &toml::Value) -> Option<String> {
     match value {
         toml::Value::String(text) => Some(text.clone()),
         toml::Value::Integer(number) => Some(number.to_string()),

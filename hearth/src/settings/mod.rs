@@ -3,11 +3,13 @@
 //! What is given nearer wins: flag, then environment, then file, then the default. The table in
 //! `docs/configuration.md` is made from these definitions ([`table`]).
 pub mod file;
+pub mod namespaces;
 pub mod table;
 mod values;
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
+pub use values::acts;
 use values::{LONGEST, bytes, core_url, duration, switch};
 
 /// Below it pings outweigh messages.
@@ -283,6 +285,9 @@ pub struct CoreSettings {
     /// What a token's `iss` must be
     #[arg(long, env = "HEARTH_JWT_ISSUER", value_name = "NAME")]
     pub jwt_issuer: Option<String>,
+    /// What is otherwise in the rooms of some namespaces; from the file alone.
+    #[arg(skip)]
+    pub namespaces: namespaces::NamespaceTable,
     /// Whether gRPC reflection shows the schema
     #[arg(long, env = "HEARTH_REFLECTION", value_name = "on|off", default_value = "on", value_parser = switch, action = ArgAction::Set)]
     pub reflection: bool,

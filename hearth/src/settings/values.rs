@@ -1,4 +1,5 @@
 //! What a setting's text becomes, and what is refused: a value that the process could start with and not work with.
+use hearth_core::auth::grant::Acts;
 use hearth_edge::link::Dialer;
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -32,6 +33,16 @@ pub fn bytes(bounds: RangeInclusive<usize>) -> impl Fn(&str) -> Result<usize, St
             return Err(format!("it must be at most {most} bytes"));
         }
         Ok(bytes)
+    }
+}
+
+/// What is allowed in rooms: names with commas between them.
+pub fn acts(text: &str) -> Result<Acts, String> {
+    let names: Vec<&str> = text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    let acts = Acts::named(names.iter().copied());
+    match names.iter().find(|name| !acts.names().any(|known| known == **name)) {
+        Some(unknown) => Err(format!("{unknown} is none of join, publish, history, presence, signal")),
+        None => Ok(acts),
     }
 }
 

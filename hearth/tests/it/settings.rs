@@ -34,6 +34,22 @@ fn says(output: &Output, expected: &str) {
     assert!(said.contains(expected), "{expected:?} is missing in:\n{said}");
 }
 
+/// What a namespace has of its own is told; what cannot hold together is refused.
+#[test]
+fn namespaces_are_checked_and_told() {
+    let file = "[namespaces.chat]\nhistory-size = 7\nallow = [\"history\", \"join\"]\n[namespaces.\"~\"]\nhistory-ttl = \"7days\"\n";
+    let output = run("namespaces", file, &[], &["check-config"]);
+    assert_eq!(in_force(&output, "namespaces.chat.history-size"), ("7".into(), "file".into()));
+    assert_eq!(in_force(&output, "namespaces.chat.allow"), ("join,history".into(), "file".into()));
+    assert_eq!(in_force(&output, "namespaces.~.history-ttl"), ("7days".into(), "file".into()));
+    let file = "max-message-bytes = 100\n[namespaces.chat]\nmax-message-bytes = 101";
+    for command in ["check-config", "core"] {
+        let output = run("namespaces-too-large", file, &[], &[command]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        says(&output, "namespaces.chat: max-message-bytes may be at most --max-message-bytes, 100");
+    }
+}
+
 /// A deployment checks its file before it restarts anything: what any role refuses must not pass.
 #[test]
 fn a_check_refuses_what_a_role_refuses() {
@@ -49,6 +65,12 @@ fn a_check_refuses_what_a_role_refuses() {
         ("max-message-bytes = 0", "serve", "it must be at least 1 bytes"),
         ("playground = \"maybe\"", "edge", "it must be on or off"),
         ("no-such = 1", "core", "there is no setting `no-such`"),
+        ("namespaces = 1", "core", "`namespaces` must hold a table for each namespace"),
+        ("[namespaces]\nchat = 1", "core", "namespaces.chat: it must be a table"),
+        ("[namespaces.\"a b\"]", "core", "namespaces.a b: no room can be in a namespace of this name"),
+        ("[namespaces.chat]\nheartbeat = \"1s\"", "core", "namespaces.chat: there is no `heartbeat` here"),
+        ("[namespaces.chat]\nhistory-ttl = \"0s\"", "core", "namespaces.chat: invalid value '0s'"),
+        ("[namespaces.chat]\nallow = [\"fly\"]", "serve", "fly is none of join, publish"),
     ];
     for (file, role, expected) in rows {
         for command in ["check-config", role] {

@@ -29,11 +29,11 @@ const CORE: &[Wall] = &[
         never: &["tokio", "tonic", "prost", SCHEMA, "std::net", "std::fs", "axum", "hyper"],
     },
     Wall { folder: "auth", may_use: &["room"], never: &GRPC },
-    Wall { folder: "engine", may_use: &["room"], never: &GRPC },
+    Wall { folder: "engine", may_use: &["room", "auth"], never: &GRPC },
     Wall { folder: "hub", may_use: &["room", "auth", "engine"], never: &GRPC },
     Wall { folder: "service", may_use: &["room", "auth", "engine", "hub"], never: &["axum"] },
-    // How callers are let in is a setting.
-    Wall { folder: "config", may_use: &["auth"], never: &GRPC },
+    // How callers are let in is a setting, and so is what holds in a room.
+    Wall { folder: "config", may_use: &["auth", "room"], never: &GRPC },
     Wall { folder: "metrics", may_use: &[], never: &GRPC },
 ];
 

@@ -15,6 +15,7 @@ mod limits;
 mod link;
 mod long_poll;
 mod malformed;
+mod namespaces;
 mod order;
 mod pages;
 mod presence;

@@ -1,7 +1,7 @@
 //! Grants, as an edge keeps them and brings them to the next core.
 use super::{moment, since_1970};
 use crate::{
-    auth::grant::{Acts, Grant, Rule},
+    auth::grant::{Acts, Defaults, Grant, Rule},
     hub::Error,
     room::id::UserName,
 };
@@ -43,6 +43,7 @@ pub(in crate::service) fn reopened(opened: v1::Opened) -> Result<Grant, Error> {
         user,
         service,
         rules: permissions.map(|permissions| permissions.rooms.into_iter().map(rule).collect()),
+        defaults: Defaults::default(),
         issued_at: issued_at.map(since_1970),
         expires_at: expires_at.map(since_1970),
         token_id: (!token_id.is_empty()).then(|| token_id.into()),

@@ -26,7 +26,8 @@ impl Sessions {
         token: &str,
         rooms: &[String],
     ) -> Result<Grant, Error> {
-        let grant = self.grant_of(credentials, token)?;
+        let defaults = self.defaults.clone();
+        let grant = Grant { defaults, ..self.grant_of(credentials, token)? };
         let mut rooms = rooms.iter().filter_map(|room| RoomName::new(room).ok()).peekable();
         let may_come = rooms.peek().is_none()
             || rooms.any(|room| grant.may(Act::Join, &room) && !is_others(&room, &grant));
@@ -89,6 +90,7 @@ impl Sessions {
             return Err(caller::unauthenticated(&BadToken::Expired));
         }
         grant.meta = grant.meta.filter(|meta| meta.len() <= self.config.max_meta_bytes);
+        grant.defaults = session.grant.defaults.clone();
         let grant = Arc::new(grant);
         match &session.seat {
             Some(seat) => seat.renew(&grant)?,
