@@ -47,6 +47,9 @@ pub fn mint(args: &TokenArgs) -> Result<String, String> {
     claims.insert("sub".into(), args.user.clone().into());
     claims.insert("iat".into(), now.as_secs().into());
     claims.insert("exp".into(), (now + args.lifetime).as_secs().into());
+    if let Some(id) = &args.id {
+        claims.insert("jti".into(), id.clone().into());
+    }
     if let Some(audience) = &args.jwt_audience {
         claims.insert("aud".into(), audience.clone().into());
     }

@@ -418,7 +418,8 @@ impl Sessions {
                 online.truncate(fits.count());
                 self.outbox.push(Delivery::Online { to: to.clone(), online, count });
             }
-            (Command::Pull(_), Some(room)) if !session.rooms.contains(room) => return Err(Error::NotJoined),
+            // It was put out while the edge asked, and has been told so.
+            (Command::Pull(_), Some(room)) if !session.rooms.contains(room) => {}
             (Command::Pull(pull), Some(room)) => {
                 let after = convert::since(pull.after);
                 let after =

@@ -367,8 +367,12 @@ impl Shard {
         }
         let head = self.connections[slot as usize].start.as_mut().and_then(|start| start.head.take());
         match (head, code) {
-            (Some(head), Code::Unauthenticated) => self.turn_away(slot, head.unauthenticated),
-            (Some(head), Code::PermissionDenied) => self.turn_away(slot, head.forbidden),
+            (Some(head), Code::Unauthenticated) => {
+                self.turn_away(slot, head.unauthenticated, CloseReason::Unauthenticated)
+            }
+            (Some(head), Code::PermissionDenied) => {
+                self.turn_away(slot, head.forbidden, CloseReason::PermissionDenied)
+            }
             (Some(head), _) => {
                 self.out.own(&mut self.connections, slot, head.ok);
                 self.shut(slot, refusal(code));
@@ -380,15 +384,15 @@ impl Shard {
     /// An administrator has ended a session, perhaps before its answer over HTTP began.
     fn kicked(&mut self, slot: u32) {
         match self.connections[slot as usize].start.as_mut().and_then(|start| start.head.take()) {
-            Some(head) => self.turn_away(slot, head.forbidden),
+            Some(head) => self.turn_away(slot, head.forbidden, CloseReason::PermissionDenied),
             None => self.shut(slot, CloseReason::Kicked),
         }
     }
 
-    /// Answers an HTTP request with something else than a session.
-    fn turn_away(&mut self, slot: u32, answer: Bytes) {
+    /// Answers an HTTP request with something else than a session; the reason is one that has no last word of its own.
+    fn turn_away(&mut self, slot: u32, answer: Bytes, reason: CloseReason) {
         self.out.own(&mut self.connections, slot, answer);
-        self.shut(slot, CloseReason::PermissionDenied);
+        self.shut(slot, reason);
     }
 }
 

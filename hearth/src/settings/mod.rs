@@ -155,6 +155,9 @@ pub struct TokenArgs {
     /// It is a service's
     #[arg(long)]
     pub service: bool,
+    /// Its id, `jti`, by which it can be revoked
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
     /// Its audience
     #[arg(long, env = "HEARTH_JWT_AUDIENCE", value_name = "NAME")]
     pub jwt_audience: Option<String>,
