@@ -4,6 +4,7 @@ use crate::{
         Auth, LinkToken,
         grant::{Acts, Defaults},
     },
+    jwks::Source,
     room::{log::Retention, namespace::ByNamespace, presence::Rules},
 };
 use hearth_proto::name;
@@ -46,6 +47,8 @@ pub struct Config {
     pub namespaces: BTreeMap<Box<str>, Namespace>,
     /// How callers are let in.
     pub auth: Auth,
+    /// Where the sets of keys are published that `auth` verifies with, in their order.
+    pub key_sources: Vec<Source>,
     /// What an edge shows to be let in.
     pub link_token: Option<LinkToken>,
     /// Whether reflection shows the schema.
@@ -140,6 +143,7 @@ impl Default for Config {
             drain_timeout: Duration::from_secs(10),
             namespaces: BTreeMap::new(),
             auth: Auth::Dev,
+            key_sources: Vec::new(),
             link_token: None,
             reflection: true,
         }

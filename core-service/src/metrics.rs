@@ -9,6 +9,7 @@ use prometheus_client::{
     },
     registry::Registry,
 };
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// How a thing came out.
@@ -53,6 +54,8 @@ pub struct CoreMetrics {
     publish_seconds: Histogram,
     deliveries: Counter,
     joins: Family<Outcome, Counter>,
+    jwks_fetches: Family<Outcome, Counter>,
+    jwks_fetched_at: Gauge<f64, AtomicU64>,
 }
 
 impl CoreMetrics {
@@ -77,6 +80,8 @@ impl CoreMetrics {
             publish_seconds: Histogram::new(exponential_buckets(0.000_001, 4.0, 12)),
             deliveries: Counter::default(),
             joins: Family::default(),
+            jwks_fetches: Family::default(),
+            jwks_fetched_at: Gauge::default(),
         };
         let registry = registry.sub_registry_with_prefix("hearth_core");
         registry.register("rooms", "Rooms that somebody is in", metrics.rooms.clone());
@@ -105,7 +110,24 @@ impl CoreMetrics {
         registry.register("publish_seconds", "Time to accept a publish", metrics.publish_seconds.clone());
         registry.register("deliveries", "Events put into subscribers' queues", metrics.deliveries.clone());
         registry.register("joins", "Joins by recovery", metrics.joins.clone());
+        let fetches = "Fetches of keys from where they are published, by outcome";
+        registry.register("jwks_fetches", fetches, metrics.jwks_fetches.clone());
+        registry.register(
+            "jwks_fetched_timestamp_seconds",
+            "When keys were last fetched with success, since 1970; the time since is the age of what tokens are verified with",
+            metrics.jwks_fetched_at.clone(),
+        );
         metrics
+    }
+
+    /// Keys were fetched, or were not.
+    pub fn jwks_fetched(&self, outcome: &'static str) {
+        self.jwks_fetches.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Keys have come, in microseconds since 1970.
+    pub fn jwks_fetched_at(&self, micros: u64) {
+        self.jwks_fetched_at.set(micros as f64 / 1e6);
     }
 
     /// A publish was accepted.

@@ -10,6 +10,7 @@ use crate::{
 };
 use hearth_core::Core;
 use hearth_core::auth::{Auth, LinkToken};
+use hearth_core::jwks::Source;
 use hearth_edge::{Edge, link::Dialer};
 use prometheus_client::registry::Registry;
 use std::{
@@ -33,7 +34,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub fn check(settings: &Serve) -> Result<(), String> {
     namespaces::resolve(&settings.core, &settings.limits).map(drop)?;
     telemetry::filter(&settings.common).map(drop)?;
-    let auth = tokens::auth(&settings.core)?;
+    let (auth, _) = tokens::auth(&settings.core)?;
     let doors = [("--grpc", settings.core.grpc), ("--http", settings.edge.http)];
     refuse_open_doors(&settings.common, &auth, &doors)
 }
@@ -43,7 +44,7 @@ pub async fn serve(settings: Serve) -> Result<(), String> {
     let Serve { common, limits, core, edge } = settings;
     telemetry::start(&common)?;
     let files = raise_file_limit();
-    let auth = tokens::auth(&core)?;
+    let (auth, key_sources) = tokens::auth(&core)?;
     let mode = Mode::of(&auth);
     refuse_open_doors(&common, &auth, &[("--grpc", core.grpc), ("--http", edge.http)])?;
     let signals = Signals::listen().map_err(|error| error.to_string())?;
@@ -52,7 +53,7 @@ pub async fn serve(settings: Serve) -> Result<(), String> {
     let text = LateText::default();
     // Browsers first: what they publish while they leave still reaches the core. It keeps a quarter for its goodbyes.
     let edge_time = common.drain_timeout * 3 / 4;
-    let the_core = Core::in_memory(core_config(&common, &limits, &core, auth)?, &mut registry);
+    let the_core = Core::in_memory(core_config(&common, &limits, &core, (auth, key_sources))?, &mut registry);
     let dialers = vec![Dialer::in_process(the_core.link_service())];
     let config = edge_config(&common, &limits, &edge, mode, edge_time, files);
     let the_edge = Edge::new(config, dialers, &mut registry, text.reader());
@@ -91,21 +92,21 @@ pub async fn core(settings: CoreOnly) -> Result<(), String> {
     let CoreOnly { common, limits, core, alone } = settings;
     telemetry::start(&common)?;
     raise_file_limit();
-    let auth = tokens::auth(&core)?;
+    let (auth, key_sources) = tokens::auth(&core)?;
     let mode = Mode::of(&auth);
     refuse_open_doors(&common, &auth, &[("--grpc", core.grpc)])?;
     let signals = Signals::listen().map_err(|error| error.to_string())?;
     let grpc = listen("--grpc", core.grpc)?;
     let metrics = alone.metrics.map(|address| listen("--metrics", address)).transpose()?;
     let mut registry = Registry::default();
-    let the_core = Core::in_memory(core_config(&common, &limits, &core, auth)?, &mut registry);
+    let the_core = Core::in_memory(core_config(&common, &limits, &core, (auth, key_sources))?, &mut registry);
     let text = LateText::default();
     text.set(registry);
     greet(mode, None, Some(&grpc), metrics.as_ref())?;
     let ends = CancellationToken::new();
     let ready = {
-        let ends = ends.clone();
-        Arc::new(move || !ends.is_cancelled())
+        let (ends, core) = (ends.clone(), the_core.clone());
+        Arc::new(move || !ends.is_cancelled() && core.is_ready())
     };
     let pages = metrics.map(|listener| tokio::spawn(pages::serve(listener, text.reader(), ready)));
     let clock = tokio::spawn({
@@ -168,7 +169,7 @@ fn raise_file_limit() -> u64 {
 fn refuse_open_doors(common: &Common, auth: &Auth, doors: &[(&str, SocketAddr)]) -> Result<(), String> {
     match doors.iter().find(|(_, address)| !address.ip().is_loopback()) {
         Some((flag, address)) if auth.is_dev() && !common.insecure => Err(format!(
-            "{flag} {address} can be reached by others, and in dev mode anyone may come in; use a loopback address, ask for tokens (--jwt-hs256-secret, --jwt-public-key), or say --insecure"
+            "{flag} {address} can be reached by others, and in dev mode anyone may come in; use a loopback address, ask for tokens (--jwt-hs256-secret, --jwt-public-key, --jwks-url), or say --insecure"
         )),
         _ => Ok(()),
     }
@@ -232,7 +233,7 @@ fn core_config(
     common: &Common,
     limits: &Limits,
     core: &CoreSettings,
-    auth: Auth,
+    (auth, key_sources): (Auth, Vec<Source>),
 ) -> Result<hearth_core::config::Config, String> {
     let drain_timeout = common.drain_timeout;
     Ok(hearth_core::config::Config {
@@ -252,6 +253,7 @@ fn core_config(
         max_meta_bytes: core.max_meta_bytes,
         namespaces: namespaces::resolve(core, limits)?,
         auth,
+        key_sources,
         link_token: common.link_token.as_deref().and_then(LinkToken::new),
         drain_timeout,
         reflection: core.reflection,

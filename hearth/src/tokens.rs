@@ -2,15 +2,19 @@
 use crate::settings::{self, CoreSettings, TokenArgs};
 use hearth_core::auth::{
     Auth,
+    key_sets::KeySets,
     keys::{Key, SigningKey},
     token::{self, Verifier},
 };
+use hearth_core::jwks::{BadSource, Source};
 use serde_json::{Map, Value, json};
 use std::fs;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// How a core lets callers in, by its settings: in dev mode where no key is given.
-pub fn auth(core: &CoreSettings) -> Result<Auth, String> {
+/// How a core lets callers in, by its settings, and where its keys are fetched from. In dev mode where no key is given. Nothing is fetched yet.
+pub fn auth(core: &CoreSettings) -> Result<(Auth, Vec<Source>), String> {
+    let sources = key_sources(core)?;
     let mut keys = Vec::new();
     if let Some(secret) = &core.jwt_hs256_secret {
         keys.push(Key::secret(secret.as_bytes()).map_err(|error| format!("--jwt-hs256-secret: {error}"))?);
@@ -19,14 +23,34 @@ pub fn auth(core: &CoreSettings) -> Result<Auth, String> {
         let pem = fs::read(file).map_err(|error| format!("--jwt-public-key {file}: {error}"))?;
         keys.push(Key::pem(&pem).map_err(|error| format!("--jwt-public-key {file}: {error}"))?);
     }
-    if keys.is_empty() {
+    if keys.is_empty() && sources.is_empty() {
         if core.jwt_audience.is_some() || core.jwt_issuer.is_some() {
-            return Err("--jwt-audience and --jwt-issuer say nothing without a key: give --jwt-hs256-secret or --jwt-public-key".into());
+            return Err("--jwt-audience and --jwt-issuer say nothing without a key: give --jwt-hs256-secret, --jwt-public-key or --jwks-url".into());
         }
-        return Ok(Auth::Dev);
+        return Ok((Auth::Dev, sources));
     }
     let text = |text: &Option<String>| text.as_deref().map(Into::into);
-    Ok(Auth::Tokens(Verifier::new(keys, text(&core.jwt_audience), text(&core.jwt_issuer))))
+    let verifier = Verifier::new(keys, text(&core.jwt_audience), text(&core.jwt_issuer));
+    let sets = KeySets::new(sources.len(), Instant::now());
+    Ok((Auth::Tokens(verifier.with_sets(Arc::new(sets))), sources))
+}
+
+fn key_sources(core: &CoreSettings) -> Result<Vec<Source>, String> {
+    let read = |file: &String| fs::read(file).map_err(|error| format!("--jwks-ca {file}: {error}"));
+    let authorities = core.jwks_ca.as_ref().map(read).transpose()?;
+    if authorities.is_some() && !core.jwks_url.iter().any(|url| url.starts_with("https:")) {
+        return Err("--jwks-ca says nothing without an https:// URL in --jwks-url".into());
+    }
+    let source = |url: &String| {
+        // The URL itself may hold what nobody should read in a log.
+        Source::new(url, authorities.as_deref()).map_err(|error| match error {
+            BadSource::Authority => {
+                format!("--jwks-ca {}: {error}", core.jwks_ca.as_deref().unwrap_or_default())
+            }
+            error => format!("--jwks-url: {error}"),
+        })
+    };
+    core.jwks_url.iter().map(source).collect()
 }
 
 /// Makes a token.

@@ -1,6 +1,7 @@
 //! What the end-to-end tests are made of: the real binary as a process ([`process`]), a browser's WebSocket
 //! ([`client`]), the same by hand for what no library would send ([`raw`]), a browser's `EventSource` ([`sse`]), plain HTTP
-//! ([`http`]), a service's gRPC ([`grpc`]), a network that breaks on demand ([`proxy`]), an eye for order ([`observer`]), and one for who is there
+//! ([`http`]), a service's gRPC ([`grpc`]), a network that breaks on demand ([`proxy`]), a place where keys
+//! are published ([`keys`]), an eye for order ([`observer`]), and one for who is there
 //! ([`presence`]). [`transports`] has one face for all of them, for what is to hold whatever carries it.
 //!
 //! A test that waits, waits for an event, and for no longer than [`PATIENCE`]. What goes wrong panics with what was seen:
@@ -10,6 +11,7 @@
 pub mod client;
 pub mod grpc;
 pub mod http;
+pub mod keys;
 pub mod observer;
 pub mod presence;
 pub mod process;

@@ -30,6 +30,9 @@ pub enum BadKey {
     /// No JWKS.
     #[error("not a JWKS: {0}")]
     Set(String),
+    /// A JWKS without a single key that can verify tokens here.
+    #[error("there is no key in it for RS256, PS256, ES256 or EdDSA")]
+    NoneInSet,
 }
 
 /// One key.

@@ -1,15 +1,20 @@
 //! Who a caller is and what it may do: tokens are verified here and permissions checked, for links and services alike.
 //!
-//! [`keys`] are what tokens are verified with, [`token`] verifies one and reads its claims, [`grant`] is what comes of it: a user and its
-//! rights; [`revocation`] takes it back. Time is an argument.
+//! [`keys`] are what tokens are verified with, [`key_sets`] those that are fetched from where they are published, as [`rotation`] says when;
+//! [`token`] verifies one and reads its claims, [`grant`] is what comes of it: a user and its rights; [`revocation`] takes it back. Time is an
+//! argument.
 mod crypto;
 pub mod grant;
+pub mod key_sets;
 pub mod keys;
 pub mod revocation;
+pub mod rotation;
 pub mod token;
 
 use grant::Grant;
-use std::time::Duration;
+use key_sets::{KeySets, Search};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use token::{BadToken, Verifier};
 
 /// A secret that edges share with cores; only what it takes to recognize it.
@@ -19,20 +24,20 @@ pub struct LinkToken([u8; 32]);
 impl LinkToken {
     /// Of a secret that is not empty.
     pub fn new(secret: &str) -> Option<LinkToken> {
-        (!secret.is_empty()).then(|| LinkToken(digest(secret)))
+        (!secret.is_empty()).then(|| LinkToken(digest(secret.as_bytes())))
     }
 
     /// Whether this is the secret. How long that takes tells of its digest alone.
     pub fn is(&self, presented: &str) -> bool {
-        self.0 == digest(presented)
+        self.0 == digest(presented.as_bytes())
     }
 }
 
-fn digest(text: &str) -> [u8; 32] {
-    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(digest.as_ref());
-    bytes
+fn digest(bytes: &[u8]) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    let mut array = [0; 32];
+    array.copy_from_slice(digest.as_ref());
+    array
 }
 
 /// How callers are let in.
@@ -56,6 +61,38 @@ impl Auth {
         match self {
             Auth::Dev => Ok(None),
             Auth::Tokens(verifier) => verifier.verify(token, now).map(Some),
+        }
+    }
+
+    /// Whether a token names a key that is known, or needs none: then it is judged at once, without any look at its signature here.
+    pub fn names_known_key(&self, token: &str) -> bool {
+        match self {
+            Auth::Dev => true,
+            Auth::Tokens(verifier) => verifier.names_known_key(token),
+        }
+    }
+
+    /// Where the key of a token is not known: looks for it, or says why it is not worth the while.
+    pub fn search(&self, now: Instant) -> Result<Search, BadToken> {
+        match self {
+            Auth::Dev => Err(BadToken::UnknownKey),
+            Auth::Tokens(verifier) => verifier.sets().search(now),
+        }
+    }
+
+    /// The sets of keys that are to be fetched.
+    pub fn key_sets(&self) -> Option<&Arc<KeySets>> {
+        match self {
+            Auth::Dev => None,
+            Auth::Tokens(verifier) => Some(verifier.sets()).filter(|sets| !sets.is_empty()),
+        }
+    }
+
+    /// Whether anybody can be let in: with tokens, once there is a key.
+    pub fn is_ready(&self) -> bool {
+        match self {
+            Auth::Dev => true,
+            Auth::Tokens(verifier) => verifier.has_keys(),
         }
     }
 }

@@ -1,12 +1,14 @@
 //! From a token to a grant.
 use super::crypto;
 use super::grant::{Acts, Defaults, Grant, Rule};
+use super::key_sets::KeySets;
 use super::keys::{Key, SigningKey};
 use crate::room::id::UserName;
 use hearth_proto::payload;
 use jsonwebtoken::{Header, Validation, decode, decode_header, encode};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -30,6 +32,9 @@ pub enum BadToken {
     /// No key has that name, or takes that algorithm.
     #[error("the token is signed with a key that is not known here")]
     UnknownKey,
+    /// No key is known that it could be verified with, and whether there is one cannot be found out now.
+    #[error("the keys to verify the token with cannot be fetched now")]
+    KeysAway,
     /// It is not what was signed.
     #[error("the token's signature is wrong")]
     Signature,
@@ -51,6 +56,7 @@ pub enum BadToken {
 #[derive(Debug, Clone, Default)]
 pub struct Verifier {
     keys: Vec<Key>,
+    sets: Arc<KeySets>,
     audience: Option<Box<str>>,
     issuer: Option<Box<str>>,
 }
@@ -96,7 +102,32 @@ impl Verifier {
     /// A verifier by these keys. Where an audience or an issuer is given, a token must name it.
     pub fn new(keys: Vec<Key>, audience: Option<Box<str>>, issuer: Option<Box<str>>) -> Verifier {
         crypto::install();
-        Verifier { keys, audience, issuer }
+        Verifier { keys, sets: Arc::default(), audience, issuer }
+    }
+
+    /// The same, by the keys of these sets too.
+    pub fn with_sets(self, sets: Arc<KeySets>) -> Verifier {
+        Verifier { sets, ..self }
+    }
+
+    /// Its sets of keys.
+    pub fn sets(&self) -> &Arc<KeySets> {
+        &self.sets
+    }
+
+    /// Whether there is any key to verify with.
+    pub fn has_keys(&self) -> bool {
+        !self.keys.is_empty() || self.sets.have_come()
+    }
+
+    /// Whether a token names a key that is known, without a look at its signature. Where no keys are fetched all are known that there are.
+    pub fn names_known_key(&self, token: &str) -> bool {
+        if self.sets.is_empty() || token.len() > TOKEN_MAX {
+            return true;
+        }
+        let Ok(header) = decode_header(token) else { return true };
+        let is_named = |key: &Key| key.id.is_some() && header.kid.is_some() && is_meant(key, &header);
+        self.sets.keys().iter().flat_map(|set| set.iter()).any(is_named)
     }
 
     /// What a token grants, at `now` since 1970.
@@ -108,13 +139,20 @@ impl Verifier {
             return Err(BadToken::TooLong);
         }
         let header = decode_header(token).map_err(|_| BadToken::Unreadable)?;
-        let mut keys = self.keys.iter().filter(|key| is_meant(key, &header)).peekable();
+        let sets = self.sets.keys();
+        let meant = |key: &&Key| is_meant(key, &header);
+        let fixed = self.keys.iter().filter(meant);
+        let fetched: Vec<&Key> = sets.iter().flat_map(|set| set.iter()).filter(meant).collect();
+        let is_named = fetched.iter().any(|key| key.id.is_some() && header.kid.is_some());
+        let mut keys = fixed.chain(fetched).peekable();
         if keys.peek().is_none() {
             return Err(BadToken::UnknownKey);
         }
         // Without a name on either side several keys may be meant, as while one follows another.
         let read = keys.map(|key| read(token, key)).find(|read| !matches!(read, Err(BadToken::Signature)));
-        self.grant(read.unwrap_or(Err(BadToken::Signature))?, now)
+        // Where none is named, the right one may be in a set that has followed.
+        let wrong = if self.sets.is_empty() || is_named { BadToken::Signature } else { BadToken::UnknownKey };
+        self.grant(read.unwrap_or(Err(wrong))?, now)
     }
 
     fn grant(&self, claims: Claims, now: Duration) -> Result<Grant, BadToken> {

@@ -1,4 +1,5 @@
 //! Why a command failed, in the core's own words. `service/status` turns these into gRPC's, once.
+use crate::auth::token::BadToken;
 use crate::engine::EngineError;
 use hearth_proto::{name::BadName, payload::BadPayload};
 use std::borrow::Cow;
@@ -47,6 +48,9 @@ pub enum Error {
     /// There is no such thing.
     #[error("{0}")]
     NotFound(&'static str),
+    /// Who it is cannot be found out now.
+    #[error("{0}")]
+    KeysAway(BadToken),
     /// Not allowed.
     #[error("{0}")]
     Forbidden(&'static str),

@@ -24,8 +24,8 @@ pub(super) struct Admin {
 
 impl Admin {
     /// Whoever calls must be a service: its request, and the name by which it is written down what it did.
-    fn admit<T>(&self, request: Request<T>) -> Result<(UserName, T), Status> {
-        let caller = Caller::service(&self.shared, &request)?;
+    async fn admit<T>(&self, request: Request<T>) -> Result<(UserName, T), Status> {
+        let caller = Caller::service(&self.shared, request.metadata()).await?;
         caller.must_be_service().map_err(|error| status::status(&error))?;
         Ok((caller.grant.subject, request.into_inner()))
     }
@@ -37,7 +37,7 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::DisconnectUserRequest>,
     ) -> Result<Response<v1::DisconnectUserResponse>, Status> {
-        let (by, v1::DisconnectUserRequest { user }) = self.admit(request)?;
+        let (by, v1::DisconnectUserRequest { user }) = self.admit(request).await?;
         let done = async {
             let user = UserName::new(&user)?;
             tracing::info!(?by, ?user, "disconnects a user");
@@ -51,7 +51,7 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::RevokeTokenRequest>,
     ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
-        let (by, v1::RevokeTokenRequest { token, expires_at }) = self.admit(request)?;
+        let (by, v1::RevokeTokenRequest { token, expires_at }) = self.admit(request).await?;
         let done = async {
             let revoked = revoked(token)?;
             let until = expires_at.map(convert::since_1970);
@@ -69,7 +69,7 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::CloseRoomRequest>,
     ) -> Result<Response<v1::CloseRoomResponse>, Status> {
-        let (by, v1::CloseRoomRequest { room }) = self.admit(request)?;
+        let (by, v1::CloseRoomRequest { room }) = self.admit(request).await?;
         let done = async {
             let room = convert::room(&room)?;
             tracing::info!(?by, ?room, "closes a room");
@@ -83,7 +83,7 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::GetStatsRequest>,
     ) -> Result<Response<v1::GetStatsResponse>, Status> {
-        self.admit(request)?;
+        self.admit(request).await?;
         let Shared { hub, metrics, identity, started, .. } = &*self.shared;
         // No gauge of these is ever below nothing.
         let now = |gauge: i64| u64::try_from(gauge).unwrap_or(0);

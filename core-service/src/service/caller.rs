@@ -2,7 +2,9 @@
 use super::{Shared, status};
 use crate::{
     auth::{
+        Auth,
         grant::{Act, Grant},
+        key_sets::Search,
         token::BadToken,
     },
     hub::{Error, Outbox, Seat},
@@ -11,8 +13,12 @@ use crate::{
         id::{RoomName, UserName},
     },
 };
-use std::{sync::Arc, time::Duration};
-use tonic::{Request, Status, metadata::MetadataMap};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::time::timeout_at;
+use tonic::{Status, metadata::MetadataMap};
 
 /// The name of a service that gives none, in dev mode.
 const SERVICE: &str = "service";
@@ -36,26 +42,28 @@ pub(super) struct Caller {
 
 impl Caller {
     /// Reads a call's metadata. `unnamed` is who somebody is in dev mode that gives no name.
-    pub(super) fn of<T>(
-        shared: &Shared,
-        request: &Request<T>,
-        unnamed: impl FnOnce() -> String,
-    ) -> Result<Caller, Status> {
-        Self::read(shared, request.metadata(), unnamed).map_err(|error| status::status(&error))
-    }
-
-    /// The same, of somebody who is a service where nothing else is said.
-    pub(super) fn service<T>(shared: &Shared, request: &Request<T>) -> Result<Caller, Status> {
-        Self::of(shared, request, || SERVICE.to_owned())
-    }
-
-    fn read(
+    pub(super) async fn of(
         shared: &Shared,
         metadata: &MetadataMap,
         unnamed: impl FnOnce() -> String,
+    ) -> Result<Caller, Status> {
+        let granted = in_time(&shared.config.auth, bearer(metadata)).await;
+        let granted = granted.map_err(|error| unauthenticated(&error));
+        let caller = granted.and_then(|granted| Self::granted(shared, granted, metadata, unnamed));
+        caller.map_err(|error| status::status(&error))
+    }
+
+    /// The same, of somebody who is a service where nothing else is said.
+    pub(super) async fn service(shared: &Shared, metadata: &MetadataMap) -> Result<Caller, Status> {
+        Self::of(shared, metadata, || SERVICE.to_owned()).await
+    }
+
+    fn granted(
+        shared: &Shared,
+        granted: Option<Grant>,
+        metadata: &MetadataMap,
+        unnamed: impl FnOnce() -> String,
     ) -> Result<Caller, Error> {
-        let granted = shared.config.auth.admit(bearer(metadata), now());
-        let granted = granted.map_err(|error| unauthenticated(&error))?;
         granted.iter().try_for_each(|grant| shared.hub.check(grant))?;
         let defaults = shared.defaults.clone();
         // Bytes that are no text are no name either.
@@ -107,6 +115,24 @@ impl Caller {
     }
 }
 
+/// What a token grants. One whose key is not known waits while that is looked for.
+pub(super) async fn in_time(auth: &Auth, token: &str) -> Result<Option<Grant>, BadToken> {
+    let mut search: Option<Search> = None;
+    loop {
+        match (auth.admit(token, now()), &mut search) {
+            (Err(BadToken::UnknownKey), None) => search = Some(auth.search(Instant::now())?),
+            (Err(BadToken::UnknownKey), Some(search)) => {
+                if let Some(verdict) = search.verdict(Instant::now()) {
+                    return Err(verdict);
+                }
+                // Late or not, it is looked at again.
+                let _ = timeout_at(search.until().into(), search.news()).await;
+            }
+            (judged, _) => return judged,
+        }
+    }
+}
+
 /// Waits until a moment since 1970; for ever, if there is none.
 pub(super) async fn until(end: Option<Duration>) {
     const FAR: Duration = Duration::from_secs(24 * 3600);
@@ -132,7 +158,7 @@ pub(super) fn now() -> Duration {
     Duration::from_micros(Now::read().micros)
 }
 
-/// What a token that is none is answered.
+/// What a token that is none is answered; one that cannot be judged now may be brought again.
 pub(super) fn unauthenticated(error: &BadToken) -> Error {
     let reason = match error {
         BadToken::Missing => "TOKEN_MISSING",
@@ -144,6 +170,7 @@ pub(super) fn unauthenticated(error: &BadToken) -> Error {
         | BadToken::Signature
         | BadToken::Claims(_)
         | BadToken::Elsewhere => "TOKEN_INVALID",
+        BadToken::KeysAway => return Error::KeysAway(*error),
     };
     Error::Unauthenticated { reason, message: error.to_string() }
 }

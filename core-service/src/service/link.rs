@@ -4,6 +4,7 @@ use super::{
     Shared, caller,
     codec::{AttachCodec, Entries},
     convert::{self, Door},
+    held::{Held, Turn},
     session::{Command, Sessions},
     status, streams,
 };
@@ -156,15 +157,22 @@ async fn read(shared: Arc<Shared>, outbox: Arc<Outbox>, mut frames: Streaming<v1
     shared.metrics.links.inc();
     let _counted = Counted(shared.metrics.links.clone());
     let mut sessions: Option<Sessions> = None;
+    let (auth, mut held) = (&shared.config.auth, Held::default());
     let end = 'stream: loop {
-        let message = tokio::select! {
-            message = frames.next() => message,
+        let next = tokio::select! {
+            next = frames.next() => next,
             () = outbox.ordered() => {
                 settle(&mut sessions, &outbox);
                 continue;
             }
+            () = held.news() => {
+                if let Some(sessions) = &mut sessions {
+                    take(sessions, &outbox, held.due(auth)).await;
+                }
+                continue;
+            }
         };
-        let message = match message {
+        let message = match next {
             Some(Ok(message)) => message,
             Some(Err(status)) => break Some(Error::Unreadable(status.message().to_owned())),
             None => break None,
@@ -187,7 +195,12 @@ async fn read(shared: Arc<Shared>, outbox: Arc<Outbox>, mut frames: Streaming<v1
                     break 'stream None;
                 }
                 (Some(sessions), inner) => {
-                    act(sessions, &outbox, v1::EdgeFrame { frame: inner, ..frame }).await;
+                    let frame = v1::EdgeFrame { frame: inner, ..frame };
+                    if held.lets_pass(&frame) {
+                        act(sessions, &outbox, frame).await;
+                    } else {
+                        take(sessions, &outbox, held.take_in(auth, frame)).await;
+                    }
                 }
             }
         }
@@ -199,6 +212,24 @@ async fn read(shared: Arc<Shared>, outbox: Arc<Outbox>, mut frames: Streaming<v1
 fn settle(sessions: &mut Option<Sessions>, outbox: &Outbox) {
     for (session, error) in sessions.as_mut().map(Sessions::settle).unwrap_or_default() {
         outbox.push(Delivery::Refused(To { session, ..To::default() }, error));
+    }
+}
+
+async fn take(sessions: &mut Sessions, outbox: &Outbox, turns: Vec<Turn>) {
+    for turn in turns {
+        match turn {
+            Turn::Act(frame) => act(sessions, outbox, frame).await,
+            Turn::Refuse(frame, verdict) => {
+                let (to, error) = (
+                    To { session: frame.session, request: frame.request, id: None },
+                    caller::unauthenticated(&verdict),
+                );
+                outbox.push(match frame.frame {
+                    Some(Frame::Open(_)) => Delivery::Refused(to, error),
+                    _ => Delivery::Failed(to, None, error),
+                });
+            }
+        }
     }
 }
 

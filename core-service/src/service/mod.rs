@@ -6,6 +6,7 @@ mod admin;
 mod caller;
 mod codec;
 mod convert;
+mod held;
 pub mod link;
 mod presence;
 mod room;
@@ -13,7 +14,7 @@ mod session;
 mod status;
 mod streams;
 
-use crate::{auth::grant::Defaults, config::Config, hub::Hub, metrics::CoreMetrics};
+use crate::{auth::grant::Defaults, config::Config, hub::Hub, jwks, metrics::CoreMetrics};
 use convert::Identity;
 use hearth_proto::v1::{
     admin_service_server::AdminServiceServer, presence_service_server::PresenceServiceServer,
@@ -121,9 +122,19 @@ impl Core {
         Ok(routes)
     }
 
-    /// Forgets what has expired and fills the holes of feeds, until `stop`.
+    /// Forgets what has expired, fills the holes of feeds and follows the keys of tokens, until `stop`.
     pub async fn run(&self, stop: impl Future<Output = ()>) {
-        self.shared.hub.clone().run(stop).await;
+        let Shared { hub, config, metrics, .. } = &*self.shared;
+        let keys = async {
+            match config.auth.key_sets() {
+                Some(sets) => jwks::run(&config.key_sources, sets, metrics).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = hub.clone().run(stop) => {}
+            () = keys => {}
+        }
     }
 
     /// Serves gRPC on a listener until `shutdown`, then drains: links are told goodbye, streams `draining`, calls under way are finished.
@@ -158,6 +169,11 @@ impl Core {
                 Ok(())
             }
         }
+    }
+
+    /// Whether anybody can be let in: with tokens, once there is a key to verify them with.
+    pub fn is_ready(&self) -> bool {
+        self.shared.config.auth.is_ready()
     }
 
     /// Tells every stream that this core goes away and ends it, within the drain's time.

@@ -45,7 +45,7 @@ impl PresenceService for PresenceRpc {
         &self,
         request: Request<Streaming<v1::TrackRequest>>,
     ) -> Result<Response<Self::TrackStream>, Status> {
-        let caller = Caller::service(&self.shared, &request)?;
+        let caller = Caller::service(&self.shared, request.metadata()).await?;
         let (outbox, end) = (self.outbox()?, caller.end());
         let seat = caller.seat(&self.shared, &outbox)?;
         let reading = read(self.shared.clone(), outbox.clone(), caller, request.into_inner());
@@ -76,7 +76,7 @@ impl PresenceService for PresenceRpc {
         &self,
         request: Request<v1::ListPresenceRequest>,
     ) -> Result<Response<v1::ListPresenceResponse>, Status> {
-        let caller = Caller::service(&self.shared, &request)?;
+        let caller = Caller::service(&self.shared, request.metadata()).await?;
         let v1::ListPresenceRequest { room, page_size, page_token } = request.into_inner();
         let size = page_size.unwrap_or(PAGE);
         let listed = convert::room(&room).and_then(|room| {
@@ -108,7 +108,7 @@ impl PresenceService for PresenceRpc {
         &self,
         request: Request<v1::WatchPresenceRequest>,
     ) -> Result<Response<Self::WatchPresenceStream>, Status> {
-        let caller = Caller::service(&self.shared, &request)?;
+        let caller = Caller::service(&self.shared, request.metadata()).await?;
         let room = convert::room(&request.into_inner().room)
             .and_then(|room| caller.may(Act::Presence, &room).map(|()| room))
             .map_err(|error| status::status(&error))?;

@@ -50,7 +50,7 @@ impl RoomService for Rooms {
         &self,
         request: Request<Streaming<v1::ConnectRequest>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
-        let caller = Caller::of(&self.shared, &request, caller::guest)?;
+        let caller = Caller::of(&self.shared, request.metadata(), caller::guest).await?;
         self.shared.streams.admit().map_err(|error| status::status(&error))?;
         let shared = self.shared.clone();
         let outbox =
@@ -94,7 +94,7 @@ impl RoomService for Rooms {
         &self,
         request: Request<v1::PublishRequest>,
     ) -> Result<Response<v1::PublishResponse>, Status> {
-        let caller = Caller::service(&self.shared, &request)?;
+        let caller = Caller::service(&self.shared, request.metadata()).await?;
         let v1::PublishRequest { room, kind, id, payload, epoch } = request.into_inner();
         let hub = &self.shared.hub;
         let published = async {
@@ -133,7 +133,7 @@ impl RoomService for Rooms {
         &self,
         request: Request<v1::ListMessagesRequest>,
     ) -> Result<Response<v1::ListMessagesResponse>, Status> {
-        let caller = Caller::service(&self.shared, &request)?;
+        let caller = Caller::service(&self.shared, request.metadata()).await?;
         let v1::ListMessagesRequest { room, after, before, limit } = request.into_inner();
         let read = async {
             let room = convert::room(&room)?;
@@ -153,7 +153,7 @@ impl RoomService for Rooms {
         &self,
         request: Request<v1::ListRoomsRequest>,
     ) -> Result<Response<v1::ListRoomsResponse>, Status> {
-        let caller = Caller::service(&self.shared, &request)?;
+        let caller = Caller::service(&self.shared, request.metadata()).await?;
         caller.must_be_service().map_err(|error| status::status(&error))?;
         let v1::ListRoomsRequest { page_size, page_token, prefix } = request.into_inner();
         let listed = async {
@@ -186,7 +186,7 @@ impl RoomService for Rooms {
     }
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let caller = Caller::service(&self.shared, &request)?;
+        let caller = Caller::service(&self.shared, request.metadata()).await?;
         let v1::WatchRequest { room, since, history } = request.into_inner();
         let room = convert::room(&room)
             .and_then(|room| {

@@ -6,7 +6,7 @@ pub(super) use granting::may_publish;
 
 use super::{
     Shared,
-    caller::allowed,
+    caller::{self, allowed},
     convert::{self, Door, Sent},
 };
 use crate::{
@@ -426,7 +426,15 @@ impl Sessions {
                     after.ok_or(Error::Field { field: "after", problem: Cow::from("must be set") })?;
                 self.hub.pull(&self.outbox, to.clone(), room, after).await?;
             }
-            (Command::Auth(token), _) => self.refresh(to, &token)?,
+            (Command::Auth(token), _) => {
+                let auth = &self.config.auth;
+                // A service has its stream for itself. On a link others would wait too, so whoever must has done so already.
+                let granted = match self.door {
+                    Door::Service => caller::in_time(auth, &token).await,
+                    Door::Edge => auth.admit(&token, caller::now()),
+                };
+                self.refresh(to, granted)?;
+            }
             (_, _) => self.outbox.push(ack(None)),
         }
         Ok(())

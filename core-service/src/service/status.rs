@@ -34,6 +34,7 @@ fn told(error: &Error) -> Told {
         Error::Revoked => plain(Code::Unauthenticated, "TOKEN_REVOKED"),
         Error::Kicked => plain(Code::PermissionDenied, hearth_proto::KICKED),
         Error::NotFound(_) => plain(Code::NotFound, "NOT_FOUND"),
+        Error::KeysAway(_) => Told { retry: true, ..plain(Code::Unavailable, "KEYS_AWAY") },
         Error::Forbidden(_) => plain(Code::PermissionDenied, "PERMISSION_DENIED"),
         Error::Unreadable(_) => plain(Code::InvalidArgument, "UNREADABLE"),
         Error::SlowConsumer => Told { retry: true, ..plain(Code::ResourceExhausted, "SLOW_CONSUMER") },

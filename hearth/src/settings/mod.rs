@@ -282,6 +282,12 @@ pub struct CoreSettings {
     /// Files of public keys in PEM that tokens are signed by, comma-separated: RSA (RS256, PS256), EC P-256 (ES256), Ed25519 (EdDSA)
     #[arg(long, env = "HEARTH_JWT_PUBLIC_KEY", value_name = "FILE", value_delimiter = ',')]
     pub jwt_public_key: Vec<String>,
+    /// URLs of key sets (JWKS) that tokens are signed by, comma-separated. They are fetched, kept, and fetched again, so that keys may follow one another
+    #[arg(long, env = "HEARTH_JWKS_URL", value_name = "URL", value_delimiter = ',')]
+    pub jwks_url: Vec<String>,
+    /// File of certificates in PEM of those who vouch for the servers of --jwks-url; unless said, those that the machine trusts
+    #[arg(long, env = "HEARTH_JWKS_CA", value_name = "FILE")]
+    pub jwks_ca: Option<String>,
     /// What a token's `aud` must name
     #[arg(long, env = "HEARTH_JWT_AUDIENCE", value_name = "NAME")]
     pub jwt_audience: Option<String>,

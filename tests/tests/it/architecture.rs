@@ -28,12 +28,41 @@ const CORE: &[Wall] = &[
         may_use: &[],
         never: &["tokio", "tonic", "prost", SCHEMA, "std::net", "std::fs", "axum", "hyper"],
     },
-    Wall { folder: "auth", may_use: &["room"], never: &GRPC },
-    Wall { folder: "engine", may_use: &["room", "auth"], never: &GRPC },
-    Wall { folder: "hub", may_use: &["room", "auth", "engine"], never: &GRPC },
-    Wall { folder: "service", may_use: &["room", "auth", "engine", "hub"], never: &["axum"] },
-    // How callers are let in is a setting, and so is what holds in a room.
-    Wall { folder: "config", may_use: &["auth", "room"], never: &GRPC },
+    // It waits for nobody: of tokio it may have what others wait by.
+    Wall {
+        folder: "auth",
+        may_use: &["room"],
+        never: &[
+            "tonic",
+            "prost",
+            SCHEMA,
+            "tokio::time",
+            "tokio::net",
+            "hyper",
+            "hyper_util",
+            "rustls",
+            "std::net",
+            "std::fs",
+        ],
+    },
+    Wall { folder: "jwks", may_use: &["room", "auth"], never: &GRPC },
+    Wall {
+        folder: "engine",
+        may_use: &["room", "auth"],
+        never: &["tonic", "prost", SCHEMA, "hyper", "rustls"],
+    },
+    Wall {
+        folder: "hub",
+        may_use: &["room", "auth", "engine"],
+        never: &["tonic", "prost", SCHEMA, "hyper", "rustls"],
+    },
+    Wall {
+        folder: "service",
+        may_use: &["room", "auth", "jwks", "engine", "hub"],
+        never: &["axum", "hyper", "hyper_util", "tokio_rustls"],
+    },
+    // How callers are let in is a setting, and where their keys come from, and what holds in a room.
+    Wall { folder: "config", may_use: &["auth", "jwks", "room"], never: &GRPC },
     Wall { folder: "metrics", may_use: &[], never: &GRPC },
 ];
 

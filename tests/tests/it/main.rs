@@ -11,6 +11,7 @@ mod faults;
 mod grpc;
 mod grpcurl;
 mod history;
+mod jwks;
 mod limits;
 mod link;
 mod long_poll;

@@ -69,8 +69,7 @@ impl Sessions {
     }
 
     /// A session's token is another one. It must be of the same user; where it may no longer be, it is put out.
-    pub(super) fn refresh(&mut self, to: &To, token: &str) -> Result<(), Error> {
-        let granted = self.config.auth.admit(token, caller::now());
+    pub(super) fn refresh(&mut self, to: &To, granted: Result<Option<Grant>, BadToken>) -> Result<(), Error> {
         let granted = granted.map_err(|error| caller::unauthenticated(&error))?;
         let Some(session) = self.open.get_mut(&to.session) else { return Ok(()) };
         let Some(mut grant) = granted else {
