@@ -35,6 +35,16 @@ pub struct Config {
     pub max_sessions_per_user: usize,
     /// How many revocations are kept.
     pub revocations_max: usize,
+    /// Commands per second of one session of a service; 0 is no limit.
+    pub rate_limit: u32,
+    /// How many of them at once.
+    pub rate_burst: u32,
+    /// The most bytes of a request's headers.
+    pub max_header_bytes: usize,
+    /// Calls and streams at once on one connection; 0 is no limit.
+    pub http2_streams: u32,
+    /// How many of them may be reset, and not dealt with yet, before the connection ends.
+    pub http2_resets: usize,
     /// How long a user who has vanished stays online.
     pub presence_timeout: Duration,
     /// In a room of more users only their number is told.
@@ -137,6 +147,11 @@ impl Default for Config {
             max_rooms_per_session: 100,
             max_sessions_per_user: 0,
             revocations_max: 100_000,
+            rate_limit: 2000,
+            rate_burst: 4000,
+            max_header_bytes: 16 << 10,
+            http2_streams: 1000,
+            http2_resets: 20,
             presence_timeout: Duration::from_secs(30),
             presence_max: 500,
             max_meta_bytes: 4096,

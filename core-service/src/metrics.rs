@@ -50,6 +50,8 @@ pub struct CoreMetrics {
     pub ephemeral_dropped: Counter,
     /// Subscribers that were too slow.
     pub overflows: Counter,
+    /// Commands of services' streams that came too soon.
+    pub rate_refusals: Counter,
     publishes: Family<Outcome, Counter>,
     publish_seconds: Histogram,
     deliveries: Counter,
@@ -76,6 +78,7 @@ impl CoreMetrics {
             queue_bytes: Gauge::default(),
             ephemeral_dropped: Counter::default(),
             overflows: Counter::default(),
+            rate_refusals: Counter::default(),
             publishes: Family::default(),
             publish_seconds: Histogram::new(exponential_buckets(0.000_001, 4.0, 12)),
             deliveries: Counter::default(),
@@ -106,6 +109,11 @@ impl CoreMetrics {
         registry.register("queue_bytes", "Bytes waiting for subscribers", metrics.queue_bytes.clone());
         registry.register("ephemeral_dropped", "Ephemeral events dropped", metrics.ephemeral_dropped.clone());
         registry.register("overflows", "Subscribers that were too slow", metrics.overflows.clone());
+        registry.register(
+            "rate_refusals",
+            "Commands on Connect refused for coming too soon",
+            metrics.rate_refusals.clone(),
+        );
         registry.register("publishes", "Publishes by outcome", metrics.publishes.clone());
         registry.register("publish_seconds", "Time to accept a publish", metrics.publish_seconds.clone());
         registry.register("deliveries", "Events put into subscribers' queues", metrics.deliveries.clone());

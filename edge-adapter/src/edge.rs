@@ -5,7 +5,7 @@ use crate::{
     link::{self, Dialer, LinkConfig, LinkHandle, LinkMetrics},
     metrics::EdgeMetrics,
     session::request::Upstream,
-    transport::{Doors, long_poll::Polls, server::Server},
+    transport::{Doors, long_poll::Polls, memory::Memory, server::Server},
 };
 use prometheus_client::registry::Registry;
 use std::{future::Future, io, sync::Arc};
@@ -46,7 +46,9 @@ impl Edge {
         let (draining, tasks) = (CancellationToken::new(), TaskTracker::new());
         let polls = Polls::default();
         let calls = Calls::new(shards.desk().clone(), upstream, &config, metrics.clone());
+        let memory = Memory::new(config.defence.memory_budget, metrics.clone());
         let doors = Doors {
+            memory,
             config,
             shards,
             polls,

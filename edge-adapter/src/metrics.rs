@@ -25,6 +25,14 @@ pub struct EdgeMetrics {
     pub writes: Counter,
     /// Bytes that wait for slow sockets.
     pub backlog_bytes: Gauge,
+    /// Sessions cut because too much waited for all together.
+    pub relieved: Counter,
+    /// Connections that have made no whole request yet.
+    pub handshakes: Gauge,
+    /// What the process has in memory.
+    pub memory_bytes: Gauge,
+    /// Nobody new is let in for want of memory.
+    pub shedding: Gauge,
     /// Ephemeral events that slow sessions did not get for want of room.
     pub ephemeral_drops: Counter,
     /// Ephemeral events that a newer one of the same author replaced for a slow session.
@@ -61,6 +69,10 @@ impl EdgeMetrics {
             bytes_out: Counter::default(),
             writes: Counter::default(),
             backlog_bytes: Gauge::default(),
+            relieved: Counter::default(),
+            handshakes: Gauge::default(),
+            memory_bytes: Gauge::default(),
+            shedding: Gauge::default(),
             ephemeral_drops: Counter::default(),
             ephemeral_conflated: Counter::default(),
             presence_conflated: Counter::default(),
@@ -99,6 +111,22 @@ impl EdgeMetrics {
             "hearth_edge_slow_consumers",
             "Sessions closed for being too slow",
             m.slow_consumers,
+        );
+        registry.register(
+            "hearth_edge_queue_cuts",
+            "Sessions closed because too much waited for all together",
+            m.relieved,
+        );
+        registry.register(
+            "hearth_edge_handshakes",
+            "Connections that have made no whole request yet",
+            m.handshakes,
+        );
+        registry.register("hearth_edge_memory_bytes", "What the process has in memory", m.memory_bytes);
+        registry.register(
+            "hearth_edge_shedding",
+            "1 while nobody new is let in for want of memory",
+            m.shedding,
         );
         registry.register("hearth_edge_turn_batch", "Posts that a shard found at once", m.turn_batch);
         registry.register("hearth_edge_command_errors", "Error frames sent, by code", m.command_errors);

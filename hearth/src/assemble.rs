@@ -27,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 const BACKLOG: u32 = 4096;
 /// Open files that are not browsers: listeners, links, logs, services.
 const OTHER_FILES: u64 = 256;
+/// A service multiplexes where a page does not: a connection of one has so many calls for each request of a page's.
+const CALLS_PER_STREAM: u32 = 16;
 /// What an edge keeps of its drain for its last words to the core, at most a sixth.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -248,6 +250,11 @@ fn core_config(
         max_rooms_per_session: limits.max_rooms_per_session.get(),
         max_sessions_per_user: core.max_sessions_per_user,
         revocations_max: core.revocations_max,
+        rate_limit: limits.rate_limit,
+        rate_burst: limits.rate_burst,
+        max_header_bytes: limits.http.max_header_bytes,
+        http2_streams: limits.http.http2_streams.saturating_mul(CALLS_PER_STREAM),
+        http2_resets: usize::from(limits.http.http2_resets),
         presence_timeout: core.presence_timeout,
         presence_max: core.presence_max,
         max_meta_bytes: core.max_meta_bytes,
@@ -279,8 +286,8 @@ fn edge_config(
         max_message_bytes: limits.max_message_bytes,
         session_queue_bytes: limits.session_queue_bytes,
         max_rooms_per_session: limits.max_rooms_per_session.get(),
-        rate_limit: edge.rate_limit,
-        rate_burst: edge.rate_burst,
+        rate_limit: limits.rate_limit,
+        rate_burst: limits.rate_burst,
         max_connections: edge.max_connections.unwrap_or(bearable),
         max_connections_per_address: edge.max_connections_per_address,
         allowed_origins: edge.allowed_origins.clone(),
@@ -292,6 +299,7 @@ fn edge_config(
         drain_timeout: drain_timeout - LAST_WORDS.min(drain_timeout / 6),
         shards,
         accept_dev_mode,
+        defence: edge.defence.with(&limits.http),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `hearth`: reads the settings, assembles what they ask for, runs it until a signal.
 mod assemble;
+mod memory;
 mod pages;
 mod settings;
 mod shutdown;

@@ -1,10 +1,11 @@
 //! Hearth's wire contract: what core and edge share, and all that they share.
 //!
-//! [`v1`] is made from `hearth/v1/*.proto`, [`message`] reads and writes it; [`name`] and [`payload`] hold the two rules that
-//! every door checks alike: how rooms, users and ids are spelled, and what a payload may be.
+//! [`v1`] is made from `hearth/v1/*.proto`, [`message`] reads and writes it; [`name`] and [`payload`] hold the rules that
+//! every door checks alike: how rooms, users and ids are spelled, and what a payload may be; [`rate`] the third, how fast a session may be.
 pub mod message;
 pub mod name;
 pub mod payload;
+pub mod rate;
 
 /// The types and services of package `hearth.v1`.
 #[allow(missing_docs, clippy::all)]

@@ -57,6 +57,15 @@ pub enum Error {
     /// Too many of something.
     #[error("{0}")]
     Exhausted(Cow<'static, str>),
+    /// A command came too soon.
+    #[error("too many commands")]
+    TooSoon {
+        /// After how many milliseconds the next may come.
+        ms: u64,
+    },
+    /// That happened too often.
+    #[error("rate_limited: too many commands were refused for coming too soon")]
+    RateLimited,
     /// The engine said no.
     #[error("{0}")]
     Engine(#[from] EngineError),

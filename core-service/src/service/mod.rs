@@ -60,6 +60,8 @@ const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 /// What a request may take beside its payload: names, an id, a meta.
 const REQUEST_BYTES: usize = 64 << 10;
+/// So many streams for each that a client may reset are reset by us, for its mistakes, before its connection ends.
+const MISTAKES: usize = 8;
 /// A peer that is silent is asked after this …
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// … and given up after that.
@@ -155,11 +157,16 @@ impl Core {
             stopped.notified().await;
             tokio::time::sleep(self.shared.config.drain_timeout).await;
         };
+        let config = &self.shared.config;
         let serving = Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .max_concurrent_streams((config.http2_streams > 0).then_some(config.http2_streams))
+            .http2_max_header_list_size(u32::try_from(config.max_header_bytes).ok())
+            .http2_max_pending_accept_reset_streams(Some(config.http2_resets))
+            .http2_max_local_error_reset_streams(Some(config.http2_resets.saturating_mul(MISTAKES)))
             .add_routes(routes)
             .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), drained);
         tokio::select! {

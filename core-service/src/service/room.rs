@@ -17,13 +17,16 @@ use crate::{
     },
 };
 use futures_util::{Stream, StreamExt};
-use hearth_proto::v1::{self, connect_request, room_service_server::RoomService};
+use hearth_proto::{
+    rate::{Meter, Rate, TooSoon},
+    v1::{self, connect_request, room_service_server::RoomService},
+};
 use std::{
     borrow::Cow,
     collections::HashSet,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -337,6 +340,8 @@ async fn read(
         return outbox.end_with(Some(error));
     }
     let mut warned = None;
+    let (rate, start) = (Rate::new(shared.config.rate_limit, shared.config.rate_burst), Instant::now());
+    let mut meter = Meter::default();
     loop {
         if let Some((_, error)) = sessions.settle().pop() {
             return outbox.end_with(Some(error));
@@ -366,6 +371,13 @@ async fn read(
             }
             None => break,
         };
+        if let Err(too_soon) = meter.charge(&rate, start.elapsed()) {
+            shared.metrics.rate_refusals.inc();
+            let TooSoon::Wait(ms) = too_soon else { return outbox.end_with(Some(Error::RateLimited)) };
+            let id = convert::client_id(&request.id).unwrap_or_default();
+            outbox.push(Delivery::Failed(To { session: ONLY, request: 0, id }, None, Error::TooSoon { ms }));
+            continue;
+        }
         // The room, and whether its own events are to come back.
         let mut echo = None;
         let command = match request.command {

@@ -15,13 +15,13 @@ struct Told {
     code: Code,
     reason: &'static str,
     field: Option<&'static str>,
-    retry: bool,
+    /// How soon to try again.
+    retry: Option<Duration>,
 }
 
 fn told(error: &Error) -> Told {
-    let plain = |code, reason| Told { code, reason, field: None, retry: false };
-    let field =
-        |reason, field| Told { code: Code::InvalidArgument, reason, field: Some(field), retry: false };
+    let plain = |code, reason| Told { code, reason, field: None, retry: None };
+    let field = |reason, field| Told { code: Code::InvalidArgument, reason, field: Some(field), retry: None };
     match error {
         Error::Name(BadName::Room) => field("BAD_ROOM_NAME", "room"),
         Error::Name(BadName::User) => field("BAD_USER_NAME", "user"),
@@ -34,17 +34,27 @@ fn told(error: &Error) -> Told {
         Error::Revoked => plain(Code::Unauthenticated, "TOKEN_REVOKED"),
         Error::Kicked => plain(Code::PermissionDenied, hearth_proto::KICKED),
         Error::NotFound(_) => plain(Code::NotFound, "NOT_FOUND"),
-        Error::KeysAway(_) => Told { retry: true, ..plain(Code::Unavailable, "KEYS_AWAY") },
+        Error::KeysAway(_) => Told { retry: Some(RETRY_AFTER), ..plain(Code::Unavailable, "KEYS_AWAY") },
         Error::Forbidden(_) => plain(Code::PermissionDenied, "PERMISSION_DENIED"),
         Error::Unreadable(_) => plain(Code::InvalidArgument, "UNREADABLE"),
-        Error::SlowConsumer => Told { retry: true, ..plain(Code::ResourceExhausted, "SLOW_CONSUMER") },
-        Error::Exhausted(_) => Told { retry: true, ..plain(Code::ResourceExhausted, "LIMIT_REACHED") },
+        Error::SlowConsumer => {
+            Told { retry: Some(RETRY_AFTER), ..plain(Code::ResourceExhausted, "SLOW_CONSUMER") }
+        }
+        Error::Exhausted(_) => {
+            Told { retry: Some(RETRY_AFTER), ..plain(Code::ResourceExhausted, "LIMIT_REACHED") }
+        }
+        Error::TooSoon { ms } => {
+            Told { retry: Some(Duration::from_millis(*ms)), ..plain(Code::ResourceExhausted, "RATE_LIMITED") }
+        }
+        Error::RateLimited => {
+            Told { retry: Some(RETRY_AFTER), ..plain(Code::ResourceExhausted, "RATE_LIMITED") }
+        }
         Error::Engine(EngineError::OtherEpoch) => plain(Code::Unavailable, "OUTCOME_UNKNOWN"),
         Error::Engine(EngineError::Away(_)) => {
-            Told { retry: true, ..plain(Code::Unavailable, "ENGINE_AWAY") }
+            Told { retry: Some(RETRY_AFTER), ..plain(Code::Unavailable, "ENGINE_AWAY") }
         }
         Error::OutOfTurn(_) => plain(Code::InvalidArgument, "OUT_OF_TURN"),
-        Error::Draining => Told { retry: true, ..plain(Code::Unavailable, "DRAINING") },
+        Error::Draining => Told { retry: Some(RETRY_AFTER), ..plain(Code::Unavailable, "DRAINING") },
     }
 }
 
@@ -56,8 +66,8 @@ pub(super) fn status(error: &Error) -> Status {
     if let Some(field) = field {
         details.add_bad_request_violation(field, error.to_string());
     }
-    if retry {
-        details.set_retry_info(Some(RETRY_AFTER));
+    if retry.is_some() {
+        details.set_retry_info(retry);
     }
     Status::with_error_details(code, error.to_string(), details)
 }
@@ -69,7 +79,7 @@ pub(super) fn frame(room: Option<&RoomName>, error: &Error) -> v1::Error {
         code: code as i32,
         message: error.to_string(),
         room: room.map(|room| room.as_str().to_owned()).unwrap_or_default(),
-        retry_after_ms: if retry { RETRY_AFTER.as_millis() as u64 } else { 0 },
+        retry_after_ms: retry.map_or(0, |retry| retry.as_millis() as u64),
         reason: reason.to_owned(),
     }
 }

@@ -218,7 +218,7 @@ pub struct Calls {
     upstream: Arc<dyn Upstream>,
     metrics: EdgeMetrics,
     rate: Rate,
-    meters: Mutex<Meters>,
+    meters: Mutex<Meters<Box<str>>>,
     /// What the rate limiter counts from.
     start: Instant,
     deadline: Duration,

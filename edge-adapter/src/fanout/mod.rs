@@ -18,6 +18,7 @@ mod outgoing;
 pub mod post;
 mod presence;
 mod reading;
+mod relief;
 mod rooms;
 mod shard;
 pub mod shards;

@@ -5,7 +5,7 @@ use crate::wire::cursor::Cursor;
 use crate::wire::dialect::Dialect;
 use bytes::Bytes;
 use socket2::SockRef;
-use std::any::Any;
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,8 +33,8 @@ pub enum Socket {
     Stream(Box<dyn AsyncReadWrite + Send + Unpin>),
 }
 
-impl std::fmt::Debug for Socket {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Socket::Tcp(_) => "Tcp",
             Socket::Stream(_) => "Stream",
@@ -93,8 +93,14 @@ impl Socket {
     }
 }
 
-/// Something that lives as long as a connection does.
-pub type Guard = Arc<dyn Any + Send + Sync>;
+/// What the transport ties to a connection, for as long as it lives.
+pub trait Bond: fmt::Debug + Send + Sync {
+    /// The core does not know who that is.
+    fn unauthenticated(&self);
+}
+
+/// One that is dropped with the connection.
+pub type Guard = Arc<dyn Bond>;
 
 /// A connection that the transport gives to a shard, after its handshake.
 #[derive(Debug)]

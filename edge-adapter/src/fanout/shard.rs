@@ -64,6 +64,8 @@ pub struct Shard {
     pub(super) clock: Clock,
     /// Whose time is over next: sessions that have not said who they are, and those with tokens.
     pub(super) ending: BTreeSet<(Instant, SessionKey)>,
+    /// How much waits for its sockets, in bytes.
+    pub(super) queued: i64,
     /// While draining: when to stop waiting for answers.
     pub(super) drain: Option<Drain>,
 }
@@ -133,6 +135,7 @@ impl Shard {
             again: Vec::new(),
             closing: VecDeque::new(),
             ending: BTreeSet::new(),
+            queued: 0,
             drain: None,
         }
     }
@@ -257,7 +260,11 @@ impl Shard {
         add(&self.metrics.presence_conflated, tally.presence_conflated);
         add(&self.metrics.ephemeral_conflated, tally.ephemeral_conflated);
         if tally.backlog != 0 {
+            self.queued += tally.backlog;
             self.metrics.backlog_bytes.inc_by(tally.backlog);
+            if tally.backlog > 0 {
+                self.relieve();
+            }
         }
     }
 
@@ -364,6 +371,7 @@ impl Shard {
             self.clock.next_tick = now + self.clock.period;
             self.clock.tick = self.clock.tick.wrapping_add(1);
             self.tick();
+            self.relieve();
         }
     }
 

@@ -8,8 +8,6 @@ use crate::wire::command::{Action, Command, Rejected};
 use crate::wire::frame::{Acked, Frame};
 use std::time::{Duration, Instant, SystemTime};
 
-/// How long a client may take to say who it is.
-const AUTHENTICATE: Duration = Duration::from_secs(10);
 /// How long before its token's end a session is told.
 const WARNING: Duration = Duration::from_secs(30);
 
@@ -25,7 +23,8 @@ impl Shard {
         let mut read_ahead = std::mem::take(&mut start.read_ahead).to_vec();
         connection.phase = Phase::Waiting;
         connection.heard = self.clock.tick;
-        self.set_until(slot, Some(Until { at: self.clock.now + AUTHENTICATE, then: Then::Refuse }));
+        let at = self.clock.now + self.config.defence.auth_timeout;
+        self.set_until(slot, Some(Until { at, then: Then::Refuse }));
         self.take_in(slot, &mut read_ahead);
         self.read(slot);
         true

@@ -51,6 +51,7 @@ pub(super) fn config() -> Config {
         drain_timeout: Duration::from_secs(10),
         shards: 1,
         accept_dev_mode: false,
+        defence: Default::default(),
     }
 }
 

@@ -4,7 +4,7 @@ use crate::fanout::newcomer::Guard;
 use crate::session::request::Credentials;
 use crate::transport::connections::Permit;
 use crate::transport::problem::Problem;
-use crate::transport::{origin, query};
+use crate::transport::{origin, query, visitor};
 use crate::wire::cursor::Cursor;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -100,7 +100,7 @@ pub fn permit(extensions: &Extensions) -> Option<Arc<Permit>> {
 
 /// What a session takes along of its connection.
 pub fn guard(extensions: &Extensions) -> Option<Guard> {
-    extensions.get::<Arc<Permit>>()?.guard()
+    visitor::of(extensions).map(|visitor| visitor.clone() as Guard)
 }
 
 #[cfg(test)]

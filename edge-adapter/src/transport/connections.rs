@@ -1,7 +1,12 @@
 //! How many connections there are, and of which addresses. A connection counts from its accept until its socket
-//! ends: while HTTP is spoken by a [`Permit`], then by its session, which takes the address's part of it along.
-use crate::fanout::newcomer::Guard;
+//! ends: while HTTP is spoken by a [`Permit`], then by its session, which takes the address's part of it along. A trusted proxy's
+//! connection carries requests of many, so there each request counts for the address that the proxy names.
+use crate::config::Defence;
+use crate::config::network::{self, Network};
 use crate::fanout::shards::Shards;
+use crate::transport::refusals::Refusals;
+use crate::transport::visitor::Visitor;
+use http::HeaderMap;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,6 +16,9 @@ use tokio::sync::Semaphore;
 /// How many long answers a connection may be given at the same time: with half a megabyte each they hold as much as two sessions that
 /// read slowly.
 const LONG_ANSWERS: usize = 4;
+
+/// What a proxy adds the address to that it had a request from.
+const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// Why a connection is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,14 +44,18 @@ struct Addresses {
     /// 0 is no limit, and nothing is counted.
     max: usize,
     counts: Mutex<HashMap<IpAddr, usize>>,
+    trusted: Vec<Network>,
+    refusals: Arc<Refusals>,
 }
 
 /// One connection while HTTP is spoken on it.
 #[derive(Debug)]
 pub struct Permit {
     http: Arc<AtomicUsize>,
-    /// The address's part, where addresses are counted.
-    address: Option<Arc<AddressPermit>>,
+    peer: IpAddr,
+    /// Who is behind it; a trusted proxy says that with each request.
+    visitor: Option<Arc<Visitor>>,
+    addresses: Arc<Addresses>,
     /// How many more long answers it may be given at the same time.
     pub turns: Arc<Semaphore>,
 }
@@ -57,23 +69,26 @@ pub struct AddressPermit {
 
 impl Connections {
     /// Counts the connections of an edge beside the sessions of `shards`.
-    pub fn new(shards: Shards, max: usize, max_per_address: usize) -> Self {
-        let addresses = Arc::new(Addresses { max: max_per_address, counts: Mutex::default() });
+    pub fn new(shards: Shards, max: usize, max_per_address: usize, defence: &Defence) -> Self {
+        let addresses = Arc::new(Addresses {
+            max: max_per_address,
+            counts: Mutex::default(),
+            trusted: defence.trusted_proxies.clone(),
+            refusals: Arc::new(Refusals::new(defence.max_refused_tokens)),
+        });
         Self { shards, max, http: Arc::default(), addresses }
     }
 
     /// Takes one more, if there is room.
-    pub fn admit(&self, address: IpAddr) -> Result<Permit, Full> {
+    pub fn admit(&self, peer: IpAddr) -> Result<Permit, Full> {
         if self.max > 0 && self.count() >= self.max {
             return Err(Full::Edge);
         }
-        let address = match self.addresses.max {
-            0 => None,
-            _ => Some(Arc::new(self.addresses.admit(address.to_canonical()).ok_or(Full::Address)?)),
-        };
+        let addresses = self.addresses.clone();
+        let visitor = if addresses.trusts(peer) { None } else { Some(addresses.visitor(peer)?) };
         self.http.fetch_add(1, Ordering::AcqRel);
         let turns = Arc::new(Semaphore::new(LONG_ANSWERS));
-        Ok(Permit { http: self.http.clone(), address, turns })
+        Ok(Permit { http: self.http.clone(), peer, visitor, addresses, turns })
     }
 
     /// How many there are.
@@ -83,6 +98,19 @@ impl Connections {
 }
 
 impl Addresses {
+    fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(peer))
+    }
+
+    fn visitor(self: &Arc<Self>, address: IpAddr) -> Result<Arc<Visitor>, Full> {
+        let address = network::counted(address);
+        let place = match self.max {
+            0 => None,
+            _ => Some(self.admit(address).ok_or(Full::Address)?),
+        };
+        Ok(Arc::new(Visitor::new(address, self.refusals.clone(), place)))
+    }
+
     fn admit(self: &Arc<Self>, address: IpAddr) -> Option<AddressPermit> {
         let mut counts = self.counts();
         let count = counts.entry(address).or_insert(0);
@@ -99,9 +127,13 @@ impl Addresses {
 }
 
 impl Permit {
-    /// What a session takes along, to be counted for its address when the connection is no more.
-    pub fn guard(&self) -> Option<Guard> {
-        self.address.clone().map(|address| address as Guard)
+    /// Who is behind a request with these headers. A session takes it along, to be counted for its address when the connection is no more.
+    pub fn visitor(&self, headers: &HeaderMap) -> Result<Arc<Visitor>, Full> {
+        if let Some(visitor) = &self.visitor {
+            return Ok(visitor.clone());
+        }
+        let lines = headers.get_all(FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok());
+        self.addresses.visitor(network::client(&self.addresses.trusted, self.peer, lines))
     }
 }
 

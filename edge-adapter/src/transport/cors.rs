@@ -34,13 +34,18 @@ pub async fn guard(State(doors): State<Arc<Doors>>, request: Request, next: Next
     } else {
         next.run(request).await
     };
+    readable(&mut response, origin.filter(|_| allowed));
+    response
+}
+
+/// Names the page that may read an answer.
+pub fn readable(response: &mut Response, page: Option<HeaderValue>) {
     let headers = response.headers_mut();
     headers.append(VARY, HeaderValue::from_static("origin"));
-    if let Some(origin) = origin.filter(|_| allowed) {
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    if let Some(page) = page {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, page);
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     }
-    response
 }
 
 /// What lets an allowed page read an answer that is written by hand.

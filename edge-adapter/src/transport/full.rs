@@ -2,9 +2,12 @@
 use crate::config::Config;
 use crate::transport::connections::Full;
 use crate::transport::head::{self, Head};
+use crate::transport::problem::Problem;
 use crate::transport::{cors, origin, sse};
-use http::HeaderValue;
-use http::header::ORIGIN;
+use crate::wire::event::Code;
+use axum::response::{IntoResponse, Response};
+use http::header::{ORIGIN, RETRY_AFTER};
+use http::{HeaderValue, Request, StatusCode};
 use std::io;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -13,7 +16,7 @@ use tokio::time::timeout;
 /// How long it is waited for what a client wants.
 const FIRST_BYTES: Duration = Duration::from_millis(200);
 /// When to come back, in seconds.
-const RETRY_AFTER: u32 = 5;
+const COME_BACK: u32 = 5;
 /// Written out, as little of theirs is read.
 const EDGE_FULL: &str = r#"{"type":"about:blank","title":"Service Unavailable","status":503,"code":"unavailable","detail":"this edge has as many connections as it may"}"#;
 /// The same for an address that has its share.
@@ -41,9 +44,27 @@ pub async fn answer(config: &Config, stream: &TcpStream, why: Full) -> String {
     };
     let (length, cors) = (problem.len(), cors::lines(page.as_ref()));
     format!(
-        "HTTP/1.1 {status}\r\nRetry-After: {RETRY_AFTER}\r\nConnection: close\r\n\
+        "HTTP/1.1 {status}\r\nRetry-After: {COME_BACK}\r\nConnection: close\r\n\
          Content-Type: application/problem+json\r\nContent-Length: {length}\r\n{cors}\r\n{problem}"
     )
+}
+
+/// The same where HTTP has the connection, a proxy's.
+pub fn response<B>(config: &Config, request: &Request<B>, why: Full) -> Response {
+    let page =
+        request.headers().get(ORIGIN).filter(|_| origin::allowed(config, request.uri(), request.headers()));
+    let mut response = if request.uri().path().starts_with("/events") {
+        sse::overloaded_response()
+    } else {
+        let (status, code) = match why {
+            Full::Edge => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
+            Full::Address => (StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted),
+        };
+        let detail = "as many connections as there may be are here already";
+        Problem::new(status, code.name(), detail).with(RETRY_AFTER, "5").into_response()
+    };
+    cors::readable(&mut response, page.cloned());
+    response
 }
 
 /// Whether a stream is wanted, and from which page that may connect.

@@ -9,6 +9,7 @@ mod sessions;
 use crate::session::request::Credentials;
 use crate::transport::portions::{self, Portions};
 use crate::transport::problem::Problem;
+use crate::transport::visitor::{self, NotNow};
 use crate::transport::{Doors, api, asked, body, query};
 use crate::wire::event::{Code, Failure};
 use crate::wire::poll_cursor::PollCursor;
@@ -105,7 +106,12 @@ async fn answer(doors: &Arc<Doors>, asked: Asked, extensions: &Extensions) -> Re
     let known = doors.polls.find(doors, &asked);
     let (held, given, fresh) = match known {
         Some((held, given)) => (held, given, false),
-        None => (doors.polls.open(doors, &asked, asked::guard(extensions))?, 0, true),
+        None => {
+            if let Some(not_now) = NotNow::look(doors, visitor::of(extensions).map(|visitor| &**visitor)) {
+                return Err(not_now.problem());
+            }
+            (doors.polls.open(doors, &asked, asked::guard(extensions))?, 0, true)
+        }
     };
     let poll = Poll::begin(held.clone());
     let mut told = tokio::select! {

@@ -7,8 +7,12 @@ pub mod body;
 pub mod connections;
 pub mod cors;
 pub mod full;
+pub mod handshakes;
 pub mod head;
+pub mod headers;
+pub mod linger;
 pub mod long_poll;
+pub mod memory;
 pub mod openapi;
 pub mod origin;
 pub mod pages;
@@ -16,9 +20,11 @@ pub mod pipe;
 pub mod portions;
 pub mod problem;
 pub mod query;
+pub mod refusals;
 pub mod rest;
 pub mod server;
 pub mod sse;
+pub mod visitor;
 pub mod websocket;
 
 #[cfg(test)]
@@ -31,11 +37,12 @@ use crate::fanout::calls::Calls;
 use crate::fanout::shards::Shards;
 use crate::metrics::EdgeMetrics;
 use crate::transport::long_poll::Polls;
+use crate::transport::memory::Memory;
 use crate::transport::problem::Problem;
 use crate::wire::event::{Code, Failure};
 use axum::Router;
 use axum::extract::Request;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::{MethodRouter, any, get};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD, Engine};
 use std::fmt;
@@ -55,6 +62,8 @@ pub struct Doors {
     pub calls: Calls,
     /// What is counted.
     pub metrics: EdgeMetrics,
+    /// Whether there is memory for those who come.
+    pub memory: Memory,
     /// Whether the link to a core stands.
     pub attached: Box<dyn Fn() -> bool + Send + Sync>,
     /// Whether its core, the last if there is none now, asks for no tokens.
@@ -85,7 +94,8 @@ pub fn router(doors: Arc<Doors>) -> Router {
     let router = Router::new().fallback(async |request| body::refuse(request, Problem::not_found()).await);
     let add = |router: Router<_>, (path, door)| router.route(path, door);
     let router = routes(&doors).into_iter().fold(router, add);
-    router.method_not_allowed_fallback(wrong_method).with_state(doors)
+    let router = router.method_not_allowed_fallback(wrong_method).with_state(doors);
+    router.layer(map_response(headers::secure))
 }
 
 async fn wrong_method(request: Request) -> Problem {

@@ -5,10 +5,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY, RETRY_AFTER,
-    X_CONTENT_TYPE_OPTIONS,
-};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -16,15 +13,20 @@ use std::sync::{Arc, LazyLock};
 
 const PLAYGROUND: &str = include_str!("playground.html");
 
+/// What the page cannot ask a person for, were it ever made to.
+const NO_FEATURES: &str = "camera=(), geolocation=(), microphone=(), payment=(), usb=()";
+
 /// Made once: the page does not change while the process runs.
-static PLAYGROUND_HEADERS: LazyLock<[(HeaderName, HeaderValue); 5]> = LazyLock::new(|| {
+static PLAYGROUND_HEADERS: LazyLock<[(HeaderName, HeaderValue); 6]> = LazyLock::new(|| {
     let policy =
         HeaderValue::try_from(content_security_policy(PLAYGROUND)).expect("base64 and words are a header");
     [
         (CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
         (CONTENT_SECURITY_POLICY, policy),
-        (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-        (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
+        (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
+        // It needs none of what a browser may be asked for.
+        (HeaderName::from_static("permissions-policy"), HeaderValue::from_static(NO_FEATURES)),
         (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
     ]
 });
@@ -62,13 +64,14 @@ pub async fn healthz() -> &'static str {
 ))]
 pub async fn readyz(State(doors): State<Arc<Doors>>) -> Response {
     let (attached, draining) = ((doors.attached)(), doors.draining.is_cancelled());
-    let ready = attached && !draining;
+    let shedding = doors.memory.is_shedding();
+    let ready = attached && !draining && !shedding;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let link = if attached { "attached" } else { "detached" };
     let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
     let again = (!ready).then_some([(RETRY_AFTER, "1")]);
-    (status, headers, again, json!({ "ready": ready, "link": link, "draining": draining }).to_string())
-        .into_response()
+    let told = json!({ "ready": ready, "link": link, "draining": draining, "shedding": shedding });
+    (status, headers, again, told.to_string()).into_response()
 }
 
 /// What is counted, for Prometheus.

@@ -1,11 +1,13 @@
 //! `/rooms/{room}/messages` and `/rooms/{room}/presence`: publish, history and presence for those who have no socket, or do not want one
 //! for this. A request means what the same command means on a WebSocket: it is read by the same rules and answered in the same words.
 use crate::fanout::calls::{Answer, CallError};
+use crate::fanout::newcomer::Bond;
 use crate::session::key::SessionKey;
 use crate::session::request::Credentials;
 use crate::session::request::Request as Ask;
 use crate::transport::portions::{self, Portions};
 use crate::transport::problem::Problem;
+use crate::transport::visitor::{self, NotNow, Visitor};
 use crate::transport::{Doors, api, asked, body, query};
 use crate::wire::command::{self, Action, Command};
 use crate::wire::event::{Code, Failure};
@@ -168,6 +170,7 @@ struct Caller<'a> {
     room: Arc<str>,
     /// Who it says that it is.
     who: Credentials,
+    visitor: Option<Arc<Visitor>>,
 }
 
 impl<'a> Caller<'a> {
@@ -175,6 +178,10 @@ impl<'a> Caller<'a> {
         if doors.draining.is_cancelled() {
             doors.metrics.http_refusal("draining");
             return Err(Problem::not_now(Code::Unavailable, "this edge is going away", DRAINING_RETRY_MS));
+        }
+        let visitor = visitor::of(&parts.extensions).cloned();
+        if let Some(not_now) = NotNow::look(doors, visitor.as_deref()) {
+            return Err(not_now.problem());
         }
         let who = asked::who(parts.uri.query().unwrap_or_default(), &parts.headers)?;
         doors.calls.charge(asked::meter(&who, (doors.dev_mode)()).as_deref()).map_err(|wait| {
@@ -184,12 +191,18 @@ impl<'a> Caller<'a> {
         // `/rooms/{room}/…`, as the router has seen.
         let room = parts.uri.path().split('/').nth(2).and_then(query::decode_path);
         let room = room.filter(|room| name::room(room).is_ok()).ok_or(BadName::Room)?;
-        Ok(Caller { doors, room: room.into(), who })
+        Ok(Caller { doors, room: room.into(), who, visitor })
     }
 
     async fn ask(&self, request: impl FnOnce(SessionKey) -> Ask) -> Result<Answer, Problem> {
         self.doors.calls.ask(self.who.clone(), request).await.map_err(|error| match error {
-            CallError::Failed(failure) => failure.into(),
+            CallError::Failed(failure) => {
+                if let Some(visitor) = self.visitor.as_ref().filter(|_| failure.code == Code::Unauthenticated)
+                {
+                    visitor.unauthenticated();
+                }
+                failure.into()
+            }
             CallError::Busy(wait) => {
                 self.doors.metrics.http_refusal("busy");
                 Problem::not_now(Code::ResourceExhausted, "this edge has too much to do", wait)

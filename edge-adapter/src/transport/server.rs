@@ -2,19 +2,24 @@
 //!
 //! A loop of its own rather than a framework's, because here connections are limited, slow ones are cut, and
 //! those that have become sessions are owned by the shards.
+use crate::config::Defence;
 use crate::transport::connections::{Connections, Full, Permit};
+use crate::transport::handshakes::{Handshake, Handshakes};
+use crate::transport::linger::Lingering;
 use crate::transport::{Doors, full, router, sse};
 use axum::Router;
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -23,13 +28,10 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-/// How long a client may take to send a request's head, also the next one on a kept connection: ample for the
-/// worst mobile network, and the end of those who hold connections by sending a byte now and then.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// The most bytes of a request's head: a cursor of a hundred rooms and a token fit twice.
-const HEADER_BYTES: usize = 16 * 1024;
-/// Requests at once on one HTTP/2 connection: a page and its checks need few.
-const HTTP2_STREAMS: u32 = 64;
+/// So many streams for each that a client may reset are reset by us, for its mistakes, before its connection ends.
+const MISTAKES: usize = 8;
+/// However few connections an edge takes, so many may be at their beginning.
+const HANDSHAKES_MIN: usize = 16;
 /// How much of an answer is kept for one of them beside what its sender holds, in bytes.
 const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 /// A silent HTTP/2 connection is asked whether it lives; hyper's default patience of 20 s comes on top.
@@ -49,7 +51,7 @@ pub struct Server {
     router: Router,
     connections: Connections,
     http: auto::Builder<TokioExecutor>,
-    header_timeout: Duration,
+    handshakes: Arc<Handshakes>,
     lingering: Arc<Semaphore>,
     /// Cancelled when the drain's time is over: what is left is cut.
     cut: CancellationToken,
@@ -63,23 +65,22 @@ impl Server {
             doors.shards.clone(),
             config.max_connections,
             config.max_connections_per_address,
+            &config.defence,
         );
+        // Those who never ask must not take all places.
+        let most = match config.max_connections {
+            0 => config.defence.max_handshakes,
+            max => config.defence.max_handshakes.min((max / 2).max(HANDSHAKES_MIN)),
+        };
         Self {
             router: router(doors.clone()),
             connections,
-            http: http(HEADER_TIMEOUT),
-            header_timeout: HEADER_TIMEOUT,
+            http: http(&config.defence),
+            handshakes: Handshakes::new(most, doors.metrics.clone()),
             lingering: Arc::new(Semaphore::new(LINGERING)),
             cut: CancellationToken::new(),
             doors,
         }
-    }
-
-    /// With another patience for request heads.
-    pub fn with_header_timeout(mut self, header_timeout: Duration) -> Self {
-        self.http = http(header_timeout);
-        self.header_timeout = header_timeout;
-        self
     }
 
     /// How many connections there are, sessions included.
@@ -92,6 +93,7 @@ impl Server {
     pub async fn run(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         tokio::select! {
             () = self.accept(&listener) => {}
+            never = self.doors.memory.watch() => match never {},
             () = shutdown => {}
         }
         drop(listener);
@@ -123,34 +125,44 @@ impl Server {
             // A socket that cannot be set up has been reset already; serving it finds out.
             Ok(permit) => {
                 let _ = stream.set_nodelay(true);
-                self.doors.tasks.spawn(self.serve(stream, permit));
+                self.doors.tasks.spawn(self.serve(stream, permit, self.handshakes.enter()));
             }
             Err(full) => self.refuse(stream, full),
         }
     }
 
     /// Speaks HTTP until the connection ends or becomes a session.
-    fn serve(&self, stream: TcpStream, permit: Permit) -> impl Future<Output = ()> + Send + 'static {
+    fn serve(
+        &self,
+        stream: TcpStream,
+        permit: Permit,
+        handshake: Handshake,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let (http, router, permit) = (self.http.clone(), self.router.clone(), Arc::new(permit));
-        let (header_timeout, cut, draining) =
-            (self.header_timeout, self.cut.clone(), self.doors.draining.clone());
+        let (cut, draining) = (self.cut.clone(), self.doors.draining.clone());
         let doors = self.doors.clone();
         async move {
+            let header_timeout = doors.config.defence.header_timeout;
             let first = timeout(header_timeout, sse::first_request(&doors, stream, &permit));
             let first = tokio::select! {
                 first = first => first,
+                () = handshake.displaced() => return,
                 () = draining.cancelled() => return,
                 () = cut.cancelled() => return,
             };
             // Nothing has come, or it was a stream, which is a shard's now.
             let Ok(Some(stream)) = first else { return };
             let asked = Arc::new(AtomicBool::new(false));
+            let displaced = handshake.displacement();
+            let handshake = Mutex::new(Some(handshake));
+            let stream = Lingering::new(stream, asked.clone());
             let service = service_fn({
                 let asked = asked.clone();
-                move |mut request: http::Request<Incoming>| {
-                    asked.store(true, Ordering::Relaxed);
-                    request.extensions_mut().insert(permit.clone());
-                    router.clone().call(request)
+                move |request: http::Request<Incoming>| {
+                    if !asked.swap(true, Ordering::Relaxed) {
+                        handshake.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    }
+                    answer(doors.clone(), router.clone(), permit.clone(), request)
                 }
             });
             let mut connection = pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), service));
@@ -164,6 +176,8 @@ impl Server {
                         watched = false;
                         if asked.load(Ordering::Relaxed) { continue } else { return }
                     }
+                    // Whoever has asked is not at its beginning any more.
+                    () = displaced.cancelled() => return,
                     () = draining.cancelled(), if kept => {
                         kept = false;
                         connection.as_mut().graceful_shutdown();
@@ -213,13 +227,36 @@ impl Server {
     }
 }
 
-fn http(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
+/// Answers one request, of whoever is behind it.
+async fn answer(
+    doors: Arc<Doors>,
+    mut router: Router,
+    permit: Arc<Permit>,
+    mut request: http::Request<Incoming>,
+) -> Result<Response, Infallible> {
+    match permit.visitor(request.headers()) {
+        Ok(visitor) => {
+            request.extensions_mut().insert(visitor);
+            request.extensions_mut().insert(permit);
+            router.call(request).await
+        }
+        Err(why) => {
+            doors.metrics.http_refusal(full::reason(why));
+            Ok(full::response(&doors.config, &request, why))
+        }
+    }
+}
+
+fn http(defence: &Defence) -> auto::Builder<TokioExecutor> {
+    let Defence { header_timeout, max_header_bytes, http2_streams, http2_resets, .. } = *defence;
     let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(HEADER_BYTES);
+    http.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(max_header_bytes);
     http.http2()
         .timer(TokioTimer::new())
-        .max_header_list_size(HEADER_BYTES as u32)
-        .max_concurrent_streams(HTTP2_STREAMS)
+        .max_header_list_size(u32::try_from(max_header_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_streams(http2_streams)
+        .max_pending_accept_reset_streams(http2_resets)
+        .max_local_error_reset_streams(http2_resets.saturating_mul(MISTAKES))
         .max_send_buf_size(HTTP2_SEND_BUFFER)
         .keep_alive_interval(HTTP2_PING);
     http

@@ -10,14 +10,16 @@ use crate::transport::cors::lines as cors;
 use crate::transport::head::{self, Head};
 use crate::transport::pipe::{Outlet, pipe};
 use crate::transport::problem::Problem;
+use crate::transport::visitor::{self, NotNow, Visitor};
 use crate::transport::{Doors, api, asked, body, query, session_id};
+use crate::wire::close::CloseReason;
 use crate::wire::cursor::Cursor;
 use crate::wire::dialect::{self, Dialect};
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
-use http::header::ORIGIN;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use std::convert::Infallible;
 use std::io;
@@ -37,10 +39,15 @@ struct Asked {
     since: Option<Cursor>,
     /// An allowed page's origin.
     origin: Option<HeaderValue>,
+    refuse: Option<CloseReason>,
 }
 
 impl Asked {
-    fn read(doors: &Doors, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Asked, Problem> {
+    fn read(
+        doors: &Doors,
+        visitor: Option<&Visitor>,
+        (method, uri, headers): (&Method, &Uri, &HeaderMap),
+    ) -> Result<Asked, Problem> {
         asked::admit(&doors.config, method, uri, headers)?;
         let query = uri.query().unwrap_or_default();
         let (rooms, who) = (asked::rooms(uri, "/events/")?, asked::who(query, headers)?);
@@ -48,13 +55,20 @@ impl Asked {
         let last = headers.get("last-event-id").map(|id| id.to_str().ok().map(str::to_owned));
         let since = last.filter(|id| id.as_deref() != Some("")).or_else(|| query::value(query, "since"));
         let since = since.map(|token| asked::cursor(token.as_deref()).only(&rooms));
-        Ok(Asked { rooms, who, since, origin: headers.get(ORIGIN).cloned() })
+        let refuse = match NotNow::look(doors, visitor) {
+            // Told in band, since after a status it would never come back.
+            Some(NotNow::Memory) => Some(CloseReason::Overloaded),
+            // It would have had a status anyhow.
+            Some(not_now) => return Err(not_now.problem()),
+            None => None,
+        };
+        Ok(Asked { rooms, who, since, origin: headers.get(ORIGIN).cloned(), refuse })
     }
 
     fn session(self, socket: Socket, id: Arc<str>, guard: Option<Guard>) -> NewSession {
-        let Asked { rooms, who, since, origin } = self;
+        let Asked { rooms, who, since, origin, refuse } = self;
         let head = Some(Box::new(beginnings(origin.as_ref())));
-        let (dialect, read_ahead, refuse) = (Dialect::Sse, Bytes::new(), None);
+        let (dialect, read_ahead) = (Dialect::Sse, Bytes::new());
         NewSession { socket, read_ahead, id, who, dialect, head, rooms, since, refuse, guard }
     }
 }
@@ -64,7 +78,7 @@ fn begin(cors: &str, retry_ms: u64) -> String {
     let retry = dialect::sse_retry(retry_ms);
     format!(
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store, no-transform\r\n\
-         X-Accel-Buffering: no\r\nConnection: close\r\n{cors}\r\n{retry}"
+         X-Accel-Buffering: no\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n{cors}\r\n{retry}"
     )
 }
 
@@ -95,8 +109,8 @@ fn beginnings(origin: Option<&HeaderValue>) -> newcomer::Head {
 /// Looks at the first bytes of a connection. If they are a whole request for a stream, the socket goes to a shard; else it comes back
 /// as it was, for HTTP.
 pub async fn first_request(doors: &Arc<Doors>, stream: TcpStream, permit: &Arc<Permit>) -> Option<TcpStream> {
-    match peek(doors, &stream).await {
-        Ok(Some((asked, length))) => {
+    match peek(doors, &stream, permit).await {
+        Ok(Some((asked, visitor, length))) => {
             let mut stream = stream;
             let mut head = vec![0; length];
             // It is all there.
@@ -104,7 +118,7 @@ pub async fn first_request(doors: &Arc<Doors>, stream: TcpStream, permit: &Arc<P
                 return None;
             }
             let Ok(id) = session_id() else { return None };
-            doors.shards.adopt(asked.session(Socket::Tcp(stream), id, permit.guard()));
+            doors.shards.adopt(asked.session(Socket::Tcp(stream), id, Some(visitor)));
             None
         }
         Ok(None) => Some(stream),
@@ -113,12 +127,18 @@ pub async fn first_request(doors: &Arc<Doors>, stream: TcpStream, permit: &Arc<P
 }
 
 /// What is asked for, and how long the head is. None: not a stream, or not as it should be, which HTTP will tell.
-async fn peek(doors: &Doors, stream: &TcpStream) -> io::Result<Option<(Asked, usize)>> {
+async fn peek(
+    doors: &Doors,
+    stream: &TcpStream,
+    permit: &Permit,
+) -> io::Result<Option<(Asked, Arc<Visitor>, usize)>> {
     if !begins_stream(stream).await? {
         return Ok(None);
     }
     let Some(Head { uri, headers, length, .. }) = head::peek(stream).await? else { return Ok(None) };
-    Ok(Asked::read(doors, &Method::GET, &uri, &headers).ok().map(|asked| (asked, length)))
+    let Ok(visitor) = permit.visitor(&headers) else { return Ok(None) };
+    let asked = Asked::read(doors, Some(&visitor), (&Method::GET, &uri, &headers)).ok();
+    Ok(asked.map(|asked| (asked, visitor, length)))
 }
 
 /// Whether the first bytes of a connection ask for a stream.
@@ -153,7 +173,8 @@ pub async fn room(doors: State<Arc<Doors>>, request: Request<Body>) -> Response 
     )
 )]
 pub async fn rooms(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Response {
-    let asked = match Asked::read(&doors, request.method(), request.uri(), request.headers()) {
+    let visitor = visitor::of(request.extensions()).map(|visitor| &**visitor);
+    let asked = match Asked::read(&doors, visitor, (request.method(), request.uri(), request.headers())) {
         // What pages of other origins may read is said by the guard in front of this.
         Ok(asked) => Asked { origin: None, ..asked },
         Err(problem) => return body::refuse(request, problem).await.into_response(),
@@ -207,7 +228,20 @@ async fn answer(outlet: Outlet) -> io::Result<Response> {
 
 /// What a client of a full edge is told that wants a stream, which would never come back after a status.
 pub fn overloaded(page: Option<&HeaderValue>) -> String {
+    let (ms, told) = overload();
+    begin(&cors(page), ms) + &told
+}
+
+/// The same where HTTP has the connection.
+pub fn overloaded_response() -> Response {
+    let (ms, told) = overload();
+    let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store, no-transform")];
+    (headers, dialect::sse_retry(ms) + &told).into_response()
+}
+
+/// When to come back, in milliseconds, and the event that says so.
+fn overload() -> (u64, String) {
     let ms = fastrand::u64(5000..15_000);
     let told = crate::wire::json::overloaded(ms).into_event(None);
-    begin(&cors(page), ms) + &String::from_utf8_lossy(&told)
+    (ms, String::from_utf8_lossy(&told).into_owned())
 }

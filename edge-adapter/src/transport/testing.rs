@@ -7,6 +7,7 @@ use crate::fanout::shared::SharedEvent;
 use crate::metrics::EdgeMetrics;
 use crate::session::key::{RoomId, SessionKey};
 use crate::session::request::{Busy, Request, Upstream};
+use crate::transport::memory::Memory;
 use crate::transport::server::Server;
 use crate::transport::{Doors, router};
 use crate::wire::event::{Code, Event, Failure, Kind, Payload, Position};
@@ -44,6 +45,7 @@ pub fn config() -> Config {
         drain_timeout: Duration::from_secs(5),
         shards: 1,
         accept_dev_mode: false,
+        defence: Default::default(),
     }
 }
 
@@ -159,10 +161,6 @@ pub struct Edge {
 
 impl Edge {
     pub async fn start(config: Config) -> Edge {
-        Edge::start_with(config, |server| server).await
-    }
-
-    pub async fn start_with(config: Config, change: impl FnOnce(Server) -> Server) -> Edge {
         let config = Arc::new(config);
         let mut registry = Registry::default();
         let metrics = EdgeMetrics::register(&mut registry);
@@ -174,7 +172,9 @@ impl Edge {
         let calls = Calls::new(shards.desk().clone(), upstream, &config, metrics.clone());
         let attached = Arc::new(AtomicBool::new(true));
         let shown = attached.clone();
+        let memory = Memory::new(config.defence.memory_budget, metrics.clone());
         let doors = Doors {
+            memory,
             config,
             shards,
             calls,
@@ -187,7 +187,7 @@ impl Edge {
             tasks: Default::default(),
         };
         let doors = Arc::new(doors);
-        let server = Arc::new(change(Server::new(doors.clone())));
+        let server = Arc::new(Server::new(doors.clone()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();

@@ -2,10 +2,12 @@
 //!
 //! The origin is checked before all else, and a foreign one is refused over HTTP. What the client can only have got
 //! wrong in the URL is refused after the handshake, since a browser hides the answer to a failed one from its page.
-use crate::fanout::newcomer::{NewSession, Socket};
+use crate::fanout::newcomer::{Guard, NewSession, Socket};
 use crate::session::request::Credentials;
 use crate::transport::connections::Permit;
+use crate::transport::linger::Lingering;
 use crate::transport::problem::Problem;
+use crate::transport::visitor::{self, NotNow};
 use crate::transport::{Doors, asked, body, origin, query, session_id};
 use crate::wire::close::CloseReason;
 use crate::wire::cursor::Cursor;
@@ -59,11 +61,15 @@ pub async fn connect(State(doors): State<Arc<Doors>>, mut request: Request<Body>
         Ok(id) => id,
         Err(problem) => return problem.into_response(),
     };
-    let asked = Asked::read(request.uri(), request.headers());
-    let permit = asked::permit(request.extensions());
+    let mut asked = Asked::read(request.uri(), request.headers());
+    let visitor = visitor::of(request.extensions());
+    if NotNow::look(&doors, visitor.map(|visitor| &**visitor)).is_some() {
+        asked.refuse = Some(CloseReason::Overloaded);
+    }
+    let (permit, guard) = (asked::permit(request.extensions()), asked::guard(request.extensions()));
     let upgrade = hyper::upgrade::on(&mut request);
     let dialect = handshake.dialect();
-    doors.tasks.spawn(hand_over(doors.clone(), upgrade, id, (asked, dialect), permit));
+    doors.tasks.spawn(hand_over(doors.clone(), upgrade, id, (asked, dialect), (permit, guard)));
     handshake.accept()
 }
 
@@ -247,7 +253,7 @@ async fn hand_over(
     upgrade: OnUpgrade,
     id: Arc<str>,
     (asked, dialect): (Asked, Dialect),
-    permit: Option<Arc<Permit>>,
+    (permit, guard): (Option<Arc<Permit>>, Option<Guard>),
 ) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
@@ -256,7 +262,6 @@ async fn hand_over(
     };
     let (socket, read_ahead) = bare(upgraded);
     let Asked { room, who, since, refuse } = asked;
-    let guard = permit.as_ref().and_then(|permit| permit.guard());
     let (head, rooms) = (None, room.into_iter().collect());
     doors.shards.adopt(NewSession {
         socket,
@@ -275,9 +280,11 @@ async fn hand_over(
 }
 
 fn bare(upgraded: Upgraded) -> (Socket, Bytes) {
-    match downcast::<TokioIo<TcpStream>>(upgraded) {
+    match downcast::<TokioIo<Lingering<TcpStream>>>(upgraded) {
         // Copied, because a slice keeps the whole buffer of the HTTP connection for as long as it lives.
-        Ok(parts) => (Socket::Tcp(parts.io.into_inner()), Bytes::copy_from_slice(&parts.read_buf)),
+        Ok(parts) => {
+            (Socket::Tcp(parts.io.into_inner().into_inner()), Bytes::copy_from_slice(&parts.read_buf))
+        }
         Err(upgraded) => (Socket::Stream(Box::new(TokioIo::new(upgraded))), Bytes::new()),
     }
 }

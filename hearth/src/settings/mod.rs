@@ -2,12 +2,14 @@
 //!
 //! What is given nearer wins: flag, then environment, then file, then the default. The table in
 //! `docs/configuration.md` is made from these definitions ([`table`]).
+pub mod defence;
 pub mod file;
 pub mod namespaces;
 pub mod table;
 mod values;
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use defence::EdgeDefence;
 use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 pub use values::acts;
 use values::{LONGEST, bytes, core_url, duration, switch};
@@ -225,6 +227,15 @@ pub struct Limits {
     /// How many rooms one session may be in
     #[arg(long, env = "HEARTH_MAX_ROOMS_PER_SESSION", value_name = "N", default_value = "100")]
     pub max_rooms_per_session: NonZeroUsize,
+    /// Commands per second of one session, and requests of one user over HTTP; 0 is no limit
+    #[arg(long, env = "HEARTH_RATE_LIMIT", value_name = "N", default_value = "2000")]
+    pub rate_limit: u32,
+    /// How many commands of one session at once
+    #[arg(long, env = "HEARTH_RATE_BURST", value_name = "N", default_value = "4000")]
+    pub rate_burst: u32,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub http: defence::HttpDefence,
 }
 
 /// What a core has.
@@ -324,12 +335,6 @@ pub struct EdgeSettings {
     /// How often a silent connection is pinged; two unanswered ones end it
     #[arg(long, env = "HEARTH_HEARTBEAT", value_name = "TIME", default_value = "25s", value_parser = duration(HEARTBEAT_MIN..=LONGEST))]
     pub heartbeat: Duration,
-    /// Commands per second of one session; 0 is no limit
-    #[arg(long, env = "HEARTH_RATE_LIMIT", value_name = "N", default_value = "2000")]
-    pub rate_limit: u32,
-    /// How many commands of one session at once
-    #[arg(long, env = "HEARTH_RATE_BURST", value_name = "N", default_value = "4000")]
-    pub rate_burst: u32,
     /// How many connections are taken; 0 is no limit, and unless said it is what the limit on open files bears
     #[arg(long, env = "HEARTH_MAX_CONNECTIONS", value_name = "N")]
     pub max_connections: Option<usize>,
@@ -342,6 +347,9 @@ pub struct EdgeSettings {
     /// How many tasks write to sockets; 0 is one per processor
     #[arg(long, env = "HEARTH_SHARDS", value_name = "N", default_value = "0", value_parser = clap::value_parser!(u8).range(0..=64))]
     pub shards: u8,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub defence: EdgeDefence,
 }
 
 /// What an edge has that stands alone.

@@ -1,6 +1,6 @@
 //! What a setting's text becomes, and what is refused: a value that the process could start with and not work with.
 use hearth_core::auth::grant::Acts;
-use hearth_edge::link::Dialer;
+use hearth_edge::{config::network::Network, link::Dialer};
 use std::{ops::RangeInclusive, time::Duration};
 
 /// Ten years: for a person as good as for ever, and a moment that every clock can still name.
@@ -61,6 +61,11 @@ pub fn core_url(text: &str) -> Result<String, String> {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// An address or a network.
+pub fn network(text: &str) -> Result<Network, String> {
+    text.trim().parse().map_err(|error: hearth_edge::config::network::NoNetwork| error.to_string())
 }
 
 #[cfg(test)]

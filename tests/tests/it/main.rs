@@ -5,6 +5,7 @@
 mod admin;
 mod architecture;
 mod conformance;
+mod defence;
 mod drain;
 mod exchange;
 mod faults;

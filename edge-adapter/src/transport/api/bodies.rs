@@ -63,6 +63,8 @@ pub struct Readiness {
     pub link: Link,
     /// The edge is about to go away.
     pub draining: bool,
+    /// It has no memory to spare, and lets nobody new in.
+    pub shedding: bool,
 }
 
 /// How the link to a core stands.

@@ -1,15 +1,20 @@
 //! What the doors bear: slow clients, too many of them, and the end.
-use crate::config::Config;
+use crate::config::{Config, Defence};
 use crate::transport::testing::{Edge, HANDSHAKE, config, read_answer, read_frame, read_to_end, send};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
+
+/// Settings with another patience for request heads.
+fn patient(header_timeout: Duration) -> Config {
+    Config { defence: Defence { header_timeout, ..Defence::default() }, ..config() }
+}
 
 /// Clients that never finish a request's head hold nothing for long, at whatever byte they stop; one that is served
 /// is not hurt.
 #[tokio::test]
 async fn heads_that_are_never_finished_end_their_connection() {
     let patience = Duration::from_millis(300);
-    let edge = Edge::start_with(config(), |server| server.with_header_timeout(patience)).await;
+    let edge = Edge::start(patient(patience)).await;
     let (mut session, _) = edge.shake("/ws").await;
     let mut clients = Vec::new();
     for start in ["", "G", "PRI * HT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HTTP/1.1\r\nHost: e\r\nX: "]
@@ -35,7 +40,7 @@ async fn heads_that_are_never_finished_end_their_connection() {
 #[tokio::test]
 async fn a_dribbled_head_is_cut_too() {
     let patience = Duration::from_millis(300);
-    let edge = Edge::start_with(config(), |server| server.with_header_timeout(patience)).await;
+    let edge = Edge::start(patient(patience)).await;
     let mut stream = edge.connect().await;
     stream.write_all(b"GET / HTTP/1.1\r\nX: ").await.unwrap();
     let started = Instant::now();
@@ -51,7 +56,7 @@ async fn a_dribbled_head_is_cut_too() {
 #[tokio::test]
 async fn a_kept_connection_is_not_kept_for_ever() {
     let patience = Duration::from_millis(300);
-    let edge = Edge::start_with(config(), |server| server.with_header_timeout(patience)).await;
+    let edge = Edge::start(patient(patience)).await;
     for next in ["", "GET / HTTP/1.1\r\nX: "] {
         let mut stream = edge.connect().await;
         send(&mut stream, "GET /healthz HTTP/1.1", &[]).await;
@@ -142,10 +147,9 @@ async fn a_drain_ends_everything_in_good_order() {
 /// A client that never finishes does not hold the process: what is left after the timeout is cut.
 #[tokio::test]
 async fn a_drain_does_not_wait_for_ever() {
-    let settings = Config { drain_timeout: Duration::from_millis(200), ..config() };
     // Nothing but the drain may end it.
-    let edge =
-        Edge::start_with(settings, |server| server.with_header_timeout(Duration::from_secs(600))).await;
+    let settings = Config { drain_timeout: Duration::from_millis(200), ..patient(Duration::from_secs(600)) };
+    let edge = Edge::start(settings).await;
     let mut stuck = edge.connect().await;
     stuck.write_all(b"GET / HTTP/1.1\r\nX: ").await.unwrap();
     edge.until_connections(1).await;

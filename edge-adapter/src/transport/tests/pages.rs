@@ -65,12 +65,12 @@ async fn health_readiness_and_metrics() {
     let health = edge.ask("GET /healthz HTTP/1.1", &[]).await;
     assert_eq!((health.status, health.body.as_str()), (200, "ok"));
     let ready = edge.ask("GET /readyz HTTP/1.1", &[]).await;
-    let body = r#"{"draining":false,"link":"attached","ready":true}"#;
+    let body = r#"{"draining":false,"link":"attached","ready":true,"shedding":false}"#;
     assert_eq!((ready.status, ready.body.as_str()), (200, body));
 
     edge.attached.store(false, Ordering::SeqCst);
     let ready = edge.ask("GET /readyz HTTP/1.1", &[]).await;
-    let body = r#"{"draining":false,"link":"detached","ready":false}"#;
+    let body = r#"{"draining":false,"link":"detached","ready":false,"shedding":false}"#;
     assert_eq!((ready.status, ready.body.as_str()), (503, body));
     assert_eq!(edge.ask("GET /healthz HTTP/1.1", &[]).await.status, 200);
 
