@@ -45,7 +45,7 @@ impl Edge {
         });
         let (draining, tasks) = (CancellationToken::new(), TaskTracker::new());
         let polls = Polls::default();
-        let calls = Calls::new(shards.desk().clone(), upstream, &config, metrics.clone());
+        let calls = Calls::new(shards.desk().clone(), upstream, metrics.clone());
         let memory = Memory::new(config.defence.memory_budget, metrics.clone());
         let doors = Doors {
             memory,

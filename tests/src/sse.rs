@@ -240,7 +240,8 @@ impl Stream {
                 return Some(event);
             }
             if !within("an event", self.read()).await {
-                return None;
+                // The last bytes may have come with the end.
+                return self.reader.pop();
             }
         }
     }

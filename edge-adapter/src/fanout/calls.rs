@@ -3,11 +3,10 @@
 //! To the link all calls together are one more shard, behind the others. What is posted to it does not wait for a turn: it is the
 //! answer that one call's task sleeps for. Whoever stops waiting, because the client has gone or time is up, drops the call, and with
 //! it the session.
-use crate::config::Config;
+use crate::fanout::callers::Callers;
 use crate::fanout::post::{CallAnswer, Post};
 use crate::metrics::EdgeMetrics;
 use crate::session::key::SessionKey;
-use crate::session::rate::{Meters, Rate};
 use crate::session::request::{Busy, Credentials, Request, Upstream};
 use crate::wire::event::{Code, Failure, Position};
 use crate::wire::presence::Online;
@@ -17,7 +16,7 @@ use std::future::poll_fn;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::time::timeout;
 
 use super::shared::SharedEvent;
@@ -31,8 +30,6 @@ const ANSWERS_BYTES: usize = 8 << 20;
 const DEADLINE: Duration = Duration::from_secs(15);
 /// When to come back to an edge that has as many calls as it may, or whose core does not keep up.
 const FULL_RETRY_MS: u64 = 1000;
-/// Whose requests those are that name nobody: nobody else can have this name.
-const NOBODY: &str = "";
 
 /// What a call is answered.
 #[derive(Debug)]
@@ -78,6 +75,8 @@ pub enum CallError {
 pub struct Desk {
     shard: usize,
     waiting: Arc<Mutex<Waiting>>,
+    /// Who asks, and how often.
+    pub callers: Arc<Callers>,
 }
 
 #[derive(Debug, Default)]
@@ -94,6 +93,8 @@ struct Waiting {
 #[derive(Debug)]
 struct Waiter {
     key: SessionKey,
+    /// Its token's digest, where nobody knows yet whose it is.
+    token: Option<Box<str>>,
     task: Option<Waker>,
     answer: Option<Result<Answer, Failure>>,
     bytes: usize,
@@ -101,17 +102,22 @@ struct Waiter {
 
 impl Desk {
     /// A desk that the link knows under this number.
-    pub fn new(shard: usize) -> Desk {
-        Desk { shard, waiting: Arc::default() }
+    pub fn new(shard: usize, callers: Callers) -> Desk {
+        Desk { shard, waiting: Arc::default(), callers: Arc::new(callers) }
     }
 
     /// Gives each call its answer. The first one counts.
     pub fn post(&self, posts: &mut Vec<Post>) {
-        let mut tasks = Vec::new();
+        let (mut tasks, mut learned) = (Vec::new(), Vec::new());
         let mut waiting = self.lock();
         let Waiting { calls, bytes, .. } = &mut *waiting;
         for post in posts.drain(..) {
             let weight = post.weight();
+            if let Post::Opened { session, user, .. } = &post {
+                let waiter = calls.get_mut(session.slot()).filter(|waiter| waiter.key == *session);
+                learned
+                    .extend(waiter.and_then(|waiter| waiter.token.take()).map(|token| (token, user.clone())));
+            }
             let Some((session, answer)) = answer(post) else { continue };
             let waiter = calls.get_mut(session.slot()).filter(|waiter| waiter.key == session);
             let Some(waiter) = waiter.filter(|waiter| waiter.answer.is_none()) else { continue };
@@ -120,6 +126,7 @@ impl Desk {
             tasks.extend(waiter.task.take());
         }
         drop(waiting);
+        learned.into_iter().for_each(|(token, user)| self.callers.learn(token, &user));
         tasks.into_iter().for_each(Waker::wake);
     }
 
@@ -134,7 +141,7 @@ impl Desk {
     }
 
     /// A place for one more call.
-    fn enter(&self) -> Option<SessionKey> {
+    fn enter(&self, token: Option<Box<str>>) -> Option<SessionKey> {
         let mut waiting = self.lock();
         if waiting.calls.len() >= CALLS_MAX {
             return None;
@@ -143,7 +150,7 @@ impl Desk {
         let generation = waiting.generation;
         let entry = waiting.calls.vacant_entry();
         let key = SessionKey::new(self.shard, entry.key(), generation);
-        entry.insert(Waiter { key, task: None, answer: None, bytes: 0 });
+        entry.insert(Waiter { key, token, task: None, answer: None, bytes: 0 });
         Some(key)
     }
 
@@ -217,10 +224,6 @@ pub struct Calls {
     desk: Desk,
     upstream: Arc<dyn Upstream>,
     metrics: EdgeMetrics,
-    rate: Rate,
-    meters: Mutex<Meters<Box<str>>>,
-    /// What the rate limiter counts from.
-    start: Instant,
     deadline: Duration,
 }
 
@@ -232,26 +235,24 @@ impl fmt::Debug for Calls {
 
 impl Calls {
     /// A door to what is behind `upstream`, whose answers come to the desk.
-    pub fn new(desk: Desk, upstream: Arc<dyn Upstream>, config: &Config, metrics: EdgeMetrics) -> Calls {
-        let rate = Rate::new(config.rate_limit, config.rate_burst);
-        let (meters, start) = (Mutex::default(), Instant::now());
-        Calls { desk, upstream, metrics, rate, meters, start, deadline: DEADLINE }
+    pub fn new(desk: Desk, upstream: Arc<dyn Upstream>, metrics: EdgeMetrics) -> Calls {
+        Calls { desk, upstream, metrics, deadline: DEADLINE }
     }
 
-    /// Counts one request of a user, as a session counts its commands; else says when to try again, in milliseconds. In dev mode
-    /// all who name nobody are one.
-    pub fn charge(&self, user: Option<&str>) -> Result<(), u64> {
-        let mut meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
-        meters.charge(&self.rate, self.start.elapsed(), user.unwrap_or(NOBODY))
+    /// Counts one request of whoever asks; else says when to try again, in milliseconds.
+    pub fn charge(&self, who: Option<&str>) -> Result<(), u64> {
+        self.desk.callers.charge(who)
     }
 
-    /// Asks one thing of the core in somebody's name and waits for the answer. Dropped, it is as if the client had gone.
+    /// Asks one thing of the core in somebody's name, who was charged under another, and waits for the answer. Dropped, it is as if the client had
+    /// gone.
     pub async fn ask(
         &self,
         who: Credentials,
+        charged: Option<&str>,
         request: impl FnOnce(SessionKey) -> Request,
     ) -> Result<Answer, CallError> {
-        let call = Call::open(self, who).ok_or(CallError::Busy(FULL_RETRY_MS))?;
+        let call = Call::open(self, who, charged).ok_or(CallError::Busy(FULL_RETRY_MS))?;
         self.upstream.send(request(call.key)).map_err(|Busy| CallError::Busy(FULL_RETRY_MS))?;
         let answered = timeout(self.deadline, poll_fn(|cx| self.desk.poll(call.key, cx))).await;
         let late = || Failure::new(Code::Unavailable, "the core has not answered in time: outcome unknown");
@@ -274,8 +275,9 @@ struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    fn open(calls: &'a Calls, who: Credentials) -> Option<Call<'a>> {
-        let key = calls.desk.enter()?;
+    fn open(calls: &'a Calls, who: Credentials, charged: Option<&str>) -> Option<Call<'a>> {
+        let token = charged.filter(|charged| calls.desk.callers.is_new(charged)).map(Into::into);
+        let key = calls.desk.enter(token)?;
         calls.metrics.calls.inc();
         // Nobody is told it and nobody comes back to it, so it need not be hard to guess.
         let id = format!("call-{:032x}", fastrand::u128(..)).into();
@@ -297,6 +299,7 @@ impl Drop for Call<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use crate::fanout::post::Posts;
     use crate::fanout::shards::Shards;
     use crate::fanout::tests::config;
@@ -328,7 +331,7 @@ mod tests {
         let metrics = EdgeMetrics::register(&mut Registry::default());
         let shards = Shards::new(Arc::new(config.clone()), metrics.clone());
         let core = Arc::new(Core::default());
-        let calls = Calls::new(shards.desk().clone(), core.clone(), config, metrics);
+        let calls = Calls::new(shards.desk().clone(), core.clone(), metrics);
         (shards, core, calls)
     }
 
@@ -354,7 +357,7 @@ mod tests {
     async fn a_call_opens_asks_and_closes() {
         let (shards, core, calls) = start(&config());
         let desk = shards.shards() - 1;
-        let mut ask = Box::pin(calls.ask(Credentials::named("ann"), history));
+        let mut ask = Box::pin(calls.ask(Credentials::named("ann"), None, history));
         assert!(ask.as_mut().now_or_never().is_none());
         let session = session_of(&core.asked());
         assert_eq!((session.shard(), calls.count()), (desk, 1));
@@ -373,7 +376,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_goes_takes_its_session_along() {
         let (shards, core, calls) = start(&config());
-        let mut ask = Box::pin(calls.ask(Credentials::default(), history));
+        let mut ask = Box::pin(calls.ask(Credentials::default(), None, history));
         assert!(ask.as_mut().now_or_never().is_none());
         let session = session_of(&core.asked());
         shards.post(session.shard(), &mut vec![page(session)]);
@@ -386,7 +389,7 @@ mod tests {
     async fn a_core_that_does_not_answer_is_not_waited_for_for_ever() {
         let (_shards, core, mut calls) = start(&config());
         calls.deadline = Duration::from_millis(1);
-        let Err(CallError::Failed(failure)) = calls.ask(Credentials::default(), history).await else {
+        let Err(CallError::Failed(failure)) = calls.ask(Credentials::default(), None, history).await else {
             panic!("no answer came")
         };
         assert_eq!(failure.code, Code::Unavailable);
@@ -398,14 +401,14 @@ mod tests {
         let (_shards, core, calls) = start(&config());
         core.0.lock().unwrap().1 = true;
         assert_eq!(
-            calls.ask(Credentials::default(), history).await.unwrap_err(),
+            calls.ask(Credentials::default(), None, history).await.unwrap_err(),
             CallError::Busy(FULL_RETRY_MS)
         );
         assert!(matches!(core.asked()[..], [Request::Call { .. }, Request::Close { .. }]));
         let all: Vec<Call<'_>> =
-            (0..CALLS_MAX).map(|_| Call::open(&calls, Credentials::default()).unwrap()).collect();
+            (0..CALLS_MAX).map(|_| Call::open(&calls, Credentials::default(), None).unwrap()).collect();
         assert_eq!(
-            calls.ask(Credentials::default(), history).await.unwrap_err(),
+            calls.ask(Credentials::default(), None, history).await.unwrap_err(),
             CallError::Busy(FULL_RETRY_MS)
         );
         assert!(calls.desk.lock().calls.capacity() >= CALLS_MAX);
@@ -417,7 +420,8 @@ mod tests {
     #[tokio::test]
     async fn answers_that_nobody_takes_hold_the_link_back() {
         let (shards, core, calls) = start(&config());
-        let mut asks: Vec<_> = (0..9).map(|_| Box::pin(calls.ask(Credentials::default(), history))).collect();
+        let mut asks: Vec<_> =
+            (0..9).map(|_| Box::pin(calls.ask(Credentials::default(), None, history))).collect();
         asks.iter_mut().for_each(|ask| assert!(ask.as_mut().now_or_never().is_none()));
         let sessions: Vec<SessionKey> = core.asked().chunks(2).map(session_of).collect();
         let online = |session| {
@@ -432,16 +436,5 @@ mod tests {
         assert!(asks.pop().unwrap().await.is_ok());
         drop(asks.pop());
         assert!(shards.poll_room(&mut cx).is_ready());
-    }
-
-    #[test]
-    fn requests_are_counted_by_user() {
-        let config = Config { rate_limit: 1, rate_burst: 2, ..config() };
-        let (_, _, calls) = start(&config);
-        for user in [Some("ann"), None] {
-            assert_eq!([0; 2].map(|_| calls.charge(user)), [Ok(()), Ok(())]);
-            assert!(calls.charge(user).is_err_and(|wait| (900..=1000).contains(&wait)));
-        }
-        assert_eq!(calls.charge(Some("bob")), Ok(()));
     }
 }

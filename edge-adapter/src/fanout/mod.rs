@@ -8,6 +8,7 @@
 //! the posts, and the shard's task is woken once for all that came while it worked.
 mod answer;
 mod backlog;
+pub mod callers;
 pub mod calls;
 mod census;
 pub mod connection;

@@ -1,5 +1,6 @@
 //! The handle in front of all shards.
 use crate::config::Config;
+use crate::fanout::callers::Callers;
 use crate::fanout::calls::Desk;
 use crate::fanout::census::Census;
 use crate::fanout::inbox::Inbox;
@@ -37,7 +38,7 @@ impl Shards {
     pub fn new(config: Arc<Config>, metrics: EdgeMetrics) -> Shards {
         let inboxes: Vec<Arc<Inbox>> =
             (0..config.shards.clamp(1, SHARDS_MAX)).map(|_| Arc::default()).collect();
-        let (desk, next) = (Desk::new(inboxes.len()), AtomicUsize::new(0));
+        let (desk, next) = (Desk::new(inboxes.len(), Callers::new(&config)), AtomicUsize::new(0));
         let shared = Shared { config, metrics, inboxes, desk, next, census: Arc::default() };
         Shards { shared: Arc::new(shared) }
     }

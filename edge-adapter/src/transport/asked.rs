@@ -1,5 +1,6 @@
 //! What all doors read from a request, by the same rules whichever door it comes to.
 use crate::config::Config;
+use crate::fanout::callers::TOKEN;
 use crate::fanout::newcomer::Guard;
 use crate::session::request::Credentials;
 use crate::transport::connections::Permit;
@@ -69,7 +70,9 @@ fn bearer(headers: &HeaderMap) -> Option<String> {
 pub fn meter(who: &Credentials, dev_mode: bool) -> Option<String> {
     match &who.token {
         // In dev mode nobody looks at a token.
-        Some(token) if !dev_mode => Some(URL_SAFE_NO_PAD.encode(Sha256::digest(token.as_bytes()))),
+        Some(token) if !dev_mode => {
+            Some(format!("{TOKEN}{}", URL_SAFE_NO_PAD.encode(Sha256::digest(token.as_bytes()))))
+        }
         _ => who.user.as_deref().map(str::to_owned),
     }
 }

@@ -170,6 +170,8 @@ struct Caller<'a> {
     room: Arc<str>,
     /// Who it says that it is.
     who: Credentials,
+    /// Under what it was counted.
+    charged: Option<String>,
     visitor: Option<Arc<Visitor>>,
 }
 
@@ -184,28 +186,32 @@ impl<'a> Caller<'a> {
             return Err(not_now.problem());
         }
         let who = asked::who(parts.uri.query().unwrap_or_default(), &parts.headers)?;
-        doors.calls.charge(asked::meter(&who, (doors.dev_mode)()).as_deref()).map_err(|wait| {
+        let charged = asked::meter(&who, (doors.dev_mode)());
+        doors.calls.charge(charged.as_deref()).map_err(|wait| {
             doors.metrics.http_refusal("rate");
             Failure::new(Code::ResourceExhausted, "too many requests").retry_after_ms(wait)
         })?;
         // `/rooms/{room}/…`, as the router has seen.
         let room = parts.uri.path().split('/').nth(2).and_then(query::decode_path);
         let room = room.filter(|room| name::room(room).is_ok()).ok_or(BadName::Room)?;
-        Ok(Caller { doors, room: room.into(), who, visitor })
+        Ok(Caller { doors, room: room.into(), who, charged, visitor })
     }
 
     async fn ask(&self, request: impl FnOnce(SessionKey) -> Ask) -> Result<Answer, Problem> {
-        self.doors.calls.ask(self.who.clone(), request).await.map_err(|error| match error {
-            CallError::Failed(failure) => {
-                if let Some(visitor) = self.visitor.as_ref().filter(|_| failure.code == Code::Unauthenticated)
-                {
-                    visitor.unauthenticated();
+        self.doors.calls.ask(self.who.clone(), self.charged.as_deref(), request).await.map_err(|error| {
+            match error {
+                CallError::Failed(failure) => {
+                    if let Some(visitor) =
+                        self.visitor.as_ref().filter(|_| failure.code == Code::Unauthenticated)
+                    {
+                        visitor.unauthenticated();
+                    }
+                    failure.into()
                 }
-                failure.into()
-            }
-            CallError::Busy(wait) => {
-                self.doors.metrics.http_refusal("busy");
-                Problem::not_now(Code::ResourceExhausted, "this edge has too much to do", wait)
+                CallError::Busy(wait) => {
+                    self.doors.metrics.http_refusal("busy");
+                    Problem::not_now(Code::ResourceExhausted, "this edge has too much to do", wait)
+                }
             }
         })
     }

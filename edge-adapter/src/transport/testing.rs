@@ -169,7 +169,7 @@ impl Edge {
         let core = OpenCore { shards: shards.clone(), asked: Arc::clone(&asked) };
         let upstream: Arc<dyn Upstream> = Arc::new(core);
         shards.run(&upstream);
-        let calls = Calls::new(shards.desk().clone(), upstream, &config, metrics.clone());
+        let calls = Calls::new(shards.desk().clone(), upstream, metrics.clone());
         let attached = Arc::new(AtomicBool::new(true));
         let shown = attached.clone();
         let memory = Memory::new(config.defence.memory_budget, metrics.clone());

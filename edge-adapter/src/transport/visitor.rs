@@ -61,7 +61,7 @@ impl NotNow {
     pub fn problem(self) -> Problem {
         match self {
             NotNow::Memory => {
-                Problem::not_now(Code::Unavailable, "this edge has no memory to spare", MEMORY_RETRY_MS)
+                Problem::not_now(Code::ResourceExhausted, "this edge has no memory to spare", MEMORY_RETRY_MS)
             }
             NotNow::Refusals(problem) => problem,
         }
