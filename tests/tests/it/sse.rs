@@ -43,6 +43,7 @@ async fn a_stream_begins_with_all_that_a_client_needs() {
             "Content-Type: text/event-stream",
             "HTTP/1.1 200 OK",
             "X-Accel-Buffering: no",
+            "X-Content-Type-Options: nosniff",
         ]
     );
     let mut welcome = stream.event().await;
@@ -523,9 +524,12 @@ async fn http2_has_the_same_stream() {
     let expected = [
         "HTTP/2 200",
         "cache-control: no-store, no-transform",
+        "content-security-policy: default-src 'none'; frame-ancestors 'none'",
         "content-type: text/event-stream",
+        "referrer-policy: no-referrer",
         "vary: origin",
         "x-accel-buffering: no",
+        "x-content-type-options: nosniff",
     ];
     assert_eq!(head, expected);
     let mut reader = Reader::default();
