@@ -8,7 +8,9 @@ use crate::{
     room::{log::Retention, namespace::ByNamespace, presence::Rules},
 };
 use hearth_proto::name;
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::sync::watch;
+use tokio_rustls::rustls::ServerConfig;
 
 /// A core's settings; `hearth` fills them from flags, environment and file.
 #[derive(Debug, Clone)]
@@ -61,6 +63,10 @@ pub struct Config {
     pub key_sources: Vec<Source>,
     /// What an edge shows to be let in.
     pub link_token: Option<LinkToken>,
+    /// How TLS is spoken to services and edges, where it is: whatever is in it when a connection comes.
+    pub tls: Option<watch::Receiver<Arc<ServerConfig>>>,
+    /// It asks for certificates, and whoever shows one is an edge.
+    pub link_certificates: bool,
     /// Whether reflection shows the schema.
     pub reflection: bool,
 }
@@ -160,6 +166,8 @@ impl Default for Config {
             auth: Auth::Dev,
             key_sources: Vec::new(),
             link_token: None,
+            tls: None,
+            link_certificates: false,
             reflection: true,
         }
     }

@@ -52,6 +52,8 @@ pub struct CoreMetrics {
     pub overflows: Counter,
     /// Commands of services' streams that came too soon.
     pub rate_refusals: Counter,
+    /// TLS handshakes that came to nothing.
+    pub tls_failures: Counter,
     publishes: Family<Outcome, Counter>,
     publish_seconds: Histogram,
     deliveries: Counter,
@@ -79,6 +81,7 @@ impl CoreMetrics {
             ephemeral_dropped: Counter::default(),
             overflows: Counter::default(),
             rate_refusals: Counter::default(),
+            tls_failures: Counter::default(),
             publishes: Family::default(),
             publish_seconds: Histogram::new(exponential_buckets(0.000_001, 4.0, 12)),
             deliveries: Counter::default(),
@@ -113,6 +116,11 @@ impl CoreMetrics {
             "rate_refusals",
             "Commands on Connect refused for coming too soon",
             metrics.rate_refusals.clone(),
+        );
+        registry.register(
+            "tls_failures",
+            "TLS handshakes that came to nothing",
+            metrics.tls_failures.clone(),
         );
         registry.register("publishes", "Publishes by outcome", metrics.publishes.clone());
         registry.register("publish_seconds", "Time to accept a publish", metrics.publish_seconds.clone());

@@ -2,7 +2,10 @@
 pub mod network;
 
 use network::Network;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
+use tokio_rustls::rustls::ServerConfig;
 
 /// An edge's settings; `hearth` fills them from flags, environment and file.
 #[derive(Debug, Clone)]
@@ -29,6 +32,8 @@ pub struct Config {
     pub allow_local_origins: bool,
     /// Serve the playground page at `/`.
     pub playground: Option<bool>,
+    /// How TLS is spoken to browsers, where it is: whatever is in it when a connection comes.
+    pub tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     /// How long a drain may take.
     pub drain_timeout: Duration,
     /// How many shards; one per processor unless said.

@@ -4,9 +4,13 @@
 //! wait. On the first signal the edge drains before the core, both within the drain's time; on a second everything ends at once.
 use crate::{
     pages::{self, MetricsText},
-    settings::{Common, CoreOnly, CoreSettings, EdgeOnly, EdgeSettings, Limits, Serve, namespaces},
+    settings::{
+        CheckConfig, Common, CoreOnly, CoreSettings, EdgeOnly, EdgeSettings, Limits, Serve, namespaces,
+    },
     shutdown::{self, Signals},
-    telemetry, tokens,
+    telemetry,
+    tls::{self, Tls},
+    tokens,
 };
 use hearth_core::Core;
 use hearth_core::auth::{Auth, LinkToken};
@@ -33,11 +37,18 @@ const CALLS_PER_STREAM: u32 = 16;
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Looks at settings that are each right and together are not.
-pub fn check(settings: &Serve) -> Result<(), String> {
+pub fn check(check: &CheckConfig) -> Result<(), String> {
+    let settings = &check.serve;
     namespaces::resolve(&settings.core, &settings.limits).map(drop)?;
     telemetry::filter(&settings.common).map(drop)?;
     let (auth, _) = tokens::auth(&settings.core)?;
     let doors = [("--grpc", settings.core.grpc), ("--http", settings.edge.http)];
+    // An edge is known by its cores.
+    let tls = match check.edge_alone.core.is_empty() {
+        true => tls::Source::of_core(&settings.common),
+        false => tls::Source::of_edge(&settings.common, &check.edge_alone),
+    };
+    tls?.check()?;
     refuse_open_doors(&settings.common, &auth, &doors)
 }
 
@@ -50,17 +61,20 @@ pub async fn serve(settings: Serve) -> Result<(), String> {
     let mode = Mode::of(&auth);
     refuse_open_doors(&common, &auth, &[("--grpc", core.grpc), ("--http", edge.http)])?;
     let signals = Signals::listen().map_err(|error| error.to_string())?;
-    let (grpc, http) = (listen("--grpc", core.grpc)?, listen("--http", edge.http)?);
     let mut registry = Registry::default();
+    let tls = Tls::load(tls::Source::of_core(&common)?, &mut registry)?;
+    tls.reload_on_hangup().map_err(|error| error.to_string())?;
+    let (grpc, http) = (listen("--grpc", core.grpc)?, listen("--http", edge.http)?);
     let text = LateText::default();
     // Browsers first: what they publish while they leave still reaches the core. It keeps a quarter for its goodbyes.
     let edge_time = common.drain_timeout * 3 / 4;
-    let the_core = Core::in_memory(core_config(&common, &limits, &core, (auth, key_sources))?, &mut registry);
+    let config = core_config(&common, &limits, &core, (auth, key_sources), &tls)?;
+    let the_core = Core::in_memory(config, &mut registry);
     let dialers = vec![Dialer::in_process(the_core.link_service())];
-    let config = edge_config(&common, &limits, &edge, mode, edge_time, files);
+    let config = edge_config(&common, &limits, &edge, mode, edge_time, files, &tls);
     let the_edge = Edge::new(config, dialers, &mut registry, text.reader());
     text.set(registry);
-    greet(mode, Some(&http), Some(&grpc), None)?;
+    greet(mode, &tls, Some(&http), Some(&grpc), None)?;
     let (edge_ends, core_ends) = (CancellationToken::new(), CancellationToken::new());
     let clock = tokio::spawn({
         let core = the_core.clone();
@@ -98,13 +112,16 @@ pub async fn core(settings: CoreOnly) -> Result<(), String> {
     let mode = Mode::of(&auth);
     refuse_open_doors(&common, &auth, &[("--grpc", core.grpc)])?;
     let signals = Signals::listen().map_err(|error| error.to_string())?;
+    let mut registry = Registry::default();
+    let tls = Tls::load(tls::Source::of_core(&common)?, &mut registry)?;
+    tls.reload_on_hangup().map_err(|error| error.to_string())?;
     let grpc = listen("--grpc", core.grpc)?;
     let metrics = alone.metrics.map(|address| listen("--metrics", address)).transpose()?;
-    let mut registry = Registry::default();
-    let the_core = Core::in_memory(core_config(&common, &limits, &core, (auth, key_sources))?, &mut registry);
+    let config = core_config(&common, &limits, &core, (auth, key_sources), &tls)?;
+    let the_core = Core::in_memory(config, &mut registry);
     let text = LateText::default();
     text.set(registry);
-    greet(mode, None, Some(&grpc), metrics.as_ref())?;
+    greet(mode, &tls, None, Some(&grpc), metrics.as_ref())?;
     let ends = CancellationToken::new();
     let ready = {
         let (ends, core) = (ends.clone(), the_core.clone());
@@ -142,17 +159,19 @@ pub async fn edge(settings: EdgeOnly) -> Result<(), String> {
     let EdgeOnly { common, limits, edge, alone } = settings;
     telemetry::start(&common)?;
     let files = raise_file_limit();
-    let dialers: Result<Vec<Dialer>, _> =
-        alone.core.iter().map(|url| Dialer::url(url, common.link_token.as_deref())).collect();
+    let mut registry = Registry::default();
+    let tls = Tls::load(tls::Source::of_edge(&common, &alone)?, &mut registry)?;
+    tls.reload_on_hangup().map_err(|error| error.to_string())?;
+    let dial = |url: &String| Dialer::url(url, common.link_token.as_deref(), tls.cores());
+    let dialers: Result<Vec<Dialer>, _> = alone.core.iter().map(dial).collect();
     let dialers = dialers.map_err(|error| format!("--core: {error}"))?;
     let signals = Signals::listen().map_err(|error| error.to_string())?;
     let http = listen("--http", edge.http)?;
-    let mut registry = Registry::default();
     let text = LateText::default();
-    let config = edge_config(&common, &limits, &edge, Mode::AsTheCore, common.drain_timeout, files);
+    let config = edge_config(&common, &limits, &edge, Mode::AsTheCore, common.drain_timeout, files, &tls);
     let the_edge = Edge::new(config, dialers, &mut registry, text.reader());
     text.set(registry);
-    greet(Mode::AsTheCore, Some(&http), None, None)?;
+    greet(Mode::AsTheCore, &tls, Some(&http), None, None)?;
     let ends = CancellationToken::new();
     let serving = the_edge.serve(http, ends.clone().cancelled_owned());
     let work = async { serving.await.map_err(|error| error.to_string()) };
@@ -208,6 +227,7 @@ impl Mode {
 /// Tells a person, and whoever reads our output, where we are.
 fn greet(
     mode: Mode,
+    tls: &Tls,
     http: Option<&TcpListener>,
     grpc: Option<&TcpListener>,
     metrics: Option<&TcpListener>,
@@ -223,10 +243,12 @@ fn greet(
         println!("metrics listening on http://{}", address(metrics)?);
     }
     if let Some(http) = http {
-        println!("http listening on http://{}", address(http)?);
+        let scheme = if tls.http().is_some() { "https" } else { "http" };
+        println!("{scheme} listening on {scheme}://{}", address(http)?);
     }
     if let Some(grpc) = grpc {
-        println!("grpc listening on {}", address(grpc)?);
+        let scheme = if tls.grpc().is_some() { "https://" } else { "" };
+        println!("grpc listening on {scheme}{}", address(grpc)?);
     }
     Ok(())
 }
@@ -236,6 +258,7 @@ fn core_config(
     limits: &Limits,
     core: &CoreSettings,
     (auth, key_sources): (Auth, Vec<Source>),
+    tls: &Tls,
 ) -> Result<hearth_core::config::Config, String> {
     let drain_timeout = common.drain_timeout;
     Ok(hearth_core::config::Config {
@@ -262,6 +285,8 @@ fn core_config(
         auth,
         key_sources,
         link_token: common.link_token.as_deref().and_then(LinkToken::new),
+        tls: tls.grpc(),
+        link_certificates: tls.asks_edges(),
         drain_timeout,
         reflection: core.reflection,
     })
@@ -274,6 +299,7 @@ fn edge_config(
     mode: Mode,
     drain_timeout: Duration,
     files: u64,
+    tls: &Tls,
 ) -> hearth_edge::config::Config {
     let bearable = usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX).max(1);
     let accept_dev_mode = common.insecure || edge.http.ip().is_loopback();
@@ -296,6 +322,7 @@ fn edge_config(
             Mode::AsTheCore => edge.playground,
             Mode::Dev | Mode::Tokens => Some(edge.playground.unwrap_or(mode.may_be_dev())),
         },
+        tls: tls.http(),
         drain_timeout: drain_timeout - LAST_WORDS.min(drain_timeout / 6),
         shards,
         accept_dev_mode,

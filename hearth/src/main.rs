@@ -5,6 +5,7 @@ mod pages;
 mod settings;
 mod shutdown;
 mod telemetry;
+mod tls;
 mod tokens;
 
 use settings::{Cli, Command};
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
             print!("{}", settings::table::markdown());
             return ExitCode::SUCCESS;
         }
-        if let Err(message) = assemble::check(&check.serve) {
+        if let Err(message) = assemble::check(check) {
             eprintln!("error: {message}");
             return ExitCode::FAILURE;
         }

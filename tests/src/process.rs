@@ -56,6 +56,13 @@ impl Hearth {
         Self::start("edge", flags).await
     }
 
+    /// The same, where the core speaks TLS.
+    pub async fn secure_edge(core: SocketAddr, flags: &[&str]) -> Hearth {
+        let mut flags = owned(flags);
+        flags.extend(["--core".to_owned(), format!("https://{core}")]);
+        Self::start("edge", flags).await
+    }
+
     async fn start(role: &'static str, mut flags: Vec<String>) -> Hearth {
         for (door, wanted) in [("--http", role != "core"), ("--grpc", role != "edge")] {
             if wanted && !flags.iter().any(|flag| flag == door) {
@@ -194,12 +201,8 @@ fn spawn(role: &str, flags: &[String]) -> (Child, watch::Receiver<Addresses>, Ar
             keep(&kept, format!("{line}\n").as_bytes());
             let last = line.rsplit(' ').next().unwrap_or_default();
             match line.split_once(" listening on ").map(|(door, _)| door) {
-                Some("http") => {
-                    found.send_modify(|now| now.http = last.trim_start_matches("http://").parse().ok())
-                }
-                Some("grpc") => {
-                    found.send_modify(|now| now.grpc = last.trim_start_matches("http://").parse().ok())
-                }
+                Some("http" | "https") => found.send_modify(|now| now.http = without_scheme(last)),
+                Some("grpc") => found.send_modify(|now| now.grpc = without_scheme(last)),
                 _ => {}
             }
         }
@@ -213,6 +216,10 @@ fn spawn(role: &str, flags: &[String]) -> (Child, watch::Receiver<Addresses>, Ar
         }
     });
     (child, addresses, output)
+}
+
+fn without_scheme(url: &str) -> Option<SocketAddr> {
+    url.split_once("://").map_or(url, |(_, address)| address).parse().ok()
 }
 
 fn keep(output: &Mutex<VecDeque<u8>>, bytes: &[u8]) {

@@ -5,6 +5,7 @@ use super::{
     codec::{AttachCodec, Entries},
     convert::{self, Door},
     held::{Held, Turn},
+    incoming::Peer,
     session::{Command, Sessions},
     status, streams,
 };
@@ -44,18 +45,28 @@ impl LinkService {
         Self { shared, own }
     }
 
-    /// Whether an edge is let in. What it says of its sessions is believed, so with tokens nobody may attach who has not shown that it is one.
+    /// Whether an edge is let in. What it says of its sessions is believed, so with tokens nobody may attach who has not shown that it is one:
+    /// by a certificate or by the link token, either of which will do.
     fn admit<T>(&self, request: &Request<T>) -> Result<(), Error> {
         let refused = |reason, message: &str| Error::Unauthenticated { reason, message: message.to_owned() };
         let config = &self.shared.config;
-        match &config.link_token {
-            _ if self.own => Ok(()),
-            Some(token) if token.is(caller::bearer(request.metadata())) => Ok(()),
-            Some(_) => Err(refused("LINK_TOKEN_INVALID", "an edge needs this core's link token")),
-            None if config.auth.is_dev() => Ok(()),
-            None => Err(refused(
+        let certified = request.extensions().get().is_some_and(|peer: &Peer| peer.is_edge);
+        match (&config.link_token, config.link_certificates) {
+            _ if self.own || certified => Ok(()),
+            (Some(token), _) if token.is(caller::bearer(request.metadata())) => Ok(()),
+            (Some(_), false) => Err(refused("LINK_TOKEN_INVALID", "an edge needs this core's link token")),
+            (Some(_), true) => Err(refused(
+                "LINK_TOKEN_INVALID",
+                "an edge needs this core's link token, or a certificate of its --link-ca",
+            )),
+            (None, true) => Err(refused(
+                "LINK_CERTIFICATE_MISSING",
+                "an edge needs a certificate of this core's --link-ca; a link token is not set here",
+            )),
+            (None, false) if config.auth.is_dev() => Ok(()),
+            (None, false) => Err(refused(
                 "LINK_TOKEN_MISSING",
-                "with tokens on, a core needs a link token to let edges in",
+                "with tokens on, a core needs a link token (--link-token) or a CA of its edges (--link-ca) to let edges in",
             )),
         }
     }

@@ -7,6 +7,7 @@ mod caller;
 mod codec;
 mod convert;
 mod held;
+mod incoming;
 pub mod link;
 mod presence;
 mod room;
@@ -28,10 +29,7 @@ use std::{
 };
 use streams::Streams;
 use tokio::net::TcpListener;
-use tonic::{
-    service::Routes,
-    transport::{Server, server::TcpIncoming},
-};
+use tonic::{service::Routes, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 /// What the services share.
@@ -158,6 +156,8 @@ impl Core {
             tokio::time::sleep(self.shared.config.drain_timeout).await;
         };
         let config = &self.shared.config;
+        let tls = self.shared.config.tls.clone();
+        let incoming = incoming::incoming(listener, tls, self.shared.metrics.tls_failures.clone());
         let serving = Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -168,7 +168,7 @@ impl Core {
             .http2_max_pending_accept_reset_streams(Some(config.http2_resets))
             .http2_max_local_error_reset_streams(Some(config.http2_resets.saturating_mul(MISTAKES)))
             .add_routes(routes)
-            .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), drained);
+            .serve_with_incoming_shutdown(incoming, drained);
         tokio::select! {
             served = serving => served.map_err(|error| error.to_string()),
             () = too_long => {

@@ -2,8 +2,9 @@
 //! holds a few hundred bytes, of which the runtime's registration of the socket is the most.
 use crate::fanout::backlog::Backlog;
 use crate::fanout::inbox::Inbox;
-use crate::fanout::newcomer::{Guard, Head, Socket};
+use crate::fanout::newcomer::{Guard, Head};
 use crate::fanout::rooms::Rooms;
+use crate::fanout::socket::Socket;
 use crate::session::key::{RoomId, SessionKey};
 use crate::session::place::Stage;
 use crate::session::request::ClientId;

@@ -24,6 +24,7 @@ mod rooms;
 mod shard;
 pub mod shards;
 pub mod shared;
+pub mod socket;
 mod standing;
 #[cfg(test)]
 mod tests;

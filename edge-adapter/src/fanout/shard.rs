@@ -332,7 +332,8 @@ impl Shard {
     /// Forgets a connection; its socket closes.
     pub(super) fn remove(&mut self, slot: u32) {
         self.set_until(slot, None);
-        if let Some(connection) = self.connections.try_remove(slot as usize) {
+        if let Some(mut connection) = self.connections.try_remove(slot as usize) {
+            connection.socket.part();
             self.out.tally.backlog -= connection.backlog_bytes() as i64;
             self.leave_census();
         }

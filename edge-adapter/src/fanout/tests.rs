@@ -4,10 +4,11 @@ mod limits;
 mod membership;
 
 use crate::config::Config;
-use crate::fanout::newcomer::{NewSession, Socket};
+use crate::fanout::newcomer::NewSession;
 use crate::fanout::post::{Post, Posts, RoomId};
 use crate::fanout::shards::Shards;
 use crate::fanout::shared::SharedEvent;
+use crate::fanout::socket::Socket;
 use crate::metrics::EdgeMetrics;
 use crate::session::key::SessionKey;
 use crate::session::request::{Busy, Credentials, Request, Upstream};
@@ -48,6 +49,7 @@ pub(super) fn config() -> Config {
         allowed_origins: Vec::new(),
         allow_local_origins: true,
         playground: Some(false),
+        tls: None,
         drain_timeout: Duration::from_secs(10),
         shards: 1,
         accept_dev_mode: false,

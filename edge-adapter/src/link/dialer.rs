@@ -1,13 +1,14 @@
 //! How a core is reached: over the network, or in the same process. Behind the two stands the same client, so
 //! that there is one code path.
+use super::secure::{self, LinkTls};
 use hearth_proto::v1::{AttachRequest, AttachResponse, EdgeFrame, link_service_client::LinkServiceClient};
 use std::{fmt, sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::{sync::mpsc, time};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::{Request, Status, Streaming, body::Body, transport::Endpoint};
-use tower::{BoxError, Service, ServiceExt, util::BoxCloneSyncService};
+use tonic::{Request, Status, Streaming, body::Body, codegen::http::Uri, transport::Endpoint};
+use tower::{BoxError, Service, ServiceExt, service_fn, util::BoxCloneSyncService};
 
 /// How long a connection may take: a core that is there answers at once.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -43,6 +44,7 @@ pub struct Dialer {
 #[derive(Clone)]
 enum Way {
     Network(Box<Endpoint>),
+    Secure(Box<Endpoint>, LinkTls),
     InProcess(Boxed),
 }
 
@@ -58,34 +60,46 @@ pub struct BadUrl {
 #[derive(Debug, Error)]
 pub enum DialError {
     /// No connection.
-    #[error("no connection: {}", cause(.0))]
+    #[error("no connection: {}", secure::cause(.0))]
     Connect(#[from] tonic::transport::Error),
     /// The core refused the stream.
     #[error("refused: {0}")]
-    Refused(#[from] Status),
+    Refused(Status),
+    /// The connection broke under the stream; so ends a handshake that the core refused after it was over for this side.
+    #[error("broken: {}", secure::cause(.0))]
+    Broken(Status),
     /// It took too long.
     #[error("no answer in time")]
     Timeout,
 }
 
-/// What lies at the bottom of an error: tonic's own words are "transport error".
-fn cause(error: &dyn std::error::Error) -> &dyn std::error::Error {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
+impl From<Status> for DialError {
+    fn from(status: Status) -> DialError {
+        match std::error::Error::source(&status) {
+            Some(_) => DialError::Broken(status),
+            None => DialError::Refused(status),
+        }
     }
-    error
+}
+
+/// Whether a core's address, which must be one, asks for TLS.
+pub fn is_secure(url: &str) -> Result<bool, BadUrl> {
+    let bad = |reason: String| BadUrl { url: url.to_owned(), reason };
+    let uri: Uri = url.parse().map_err(|error| bad(format!("{error}")))?;
+    match (uri.scheme_str(), uri.host()) {
+        (Some("http"), Some(_)) => Ok(false),
+        (Some("https"), Some(_)) => Ok(true),
+        _ => Err(bad("it must look like http://host:port or https://host:port".into())),
+    }
 }
 
 impl Dialer {
-    /// A core on the network, as `http://host:port`, and the secret by which it knows its edges.
-    pub fn url(url: &str, link_token: Option<&str>) -> Result<Dialer, BadUrl> {
+    /// A core on the network, as `http://host:port` or `https://host:port`, how TLS is spoken to the latter, and the secret by which it knows
+    /// its edges.
+    pub fn url(url: &str, link_token: Option<&str>, tls: Option<LinkTls>) -> Result<Dialer, BadUrl> {
+        let is_secure = is_secure(url)?;
         let bad = |reason: String| BadUrl { url: url.to_owned(), reason };
         let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| bad(error.to_string()))?;
-        match endpoint.uri().scheme_str() {
-            Some("http") if endpoint.uri().host().is_some() => {}
-            _ => return Err(bad("it must look like http://host:port".into())),
-        }
         let endpoint = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
@@ -98,7 +112,12 @@ impl Dialer {
         let mut token = token.map_err(|_| bad("the link token must be visible ASCII".into()))?;
         // It reaches no log.
         token.iter_mut().for_each(|token| token.set_sensitive(true));
-        Ok(Dialer { name: url.into(), way: Way::Network(Box::new(endpoint)), token })
+        let way = match (is_secure, tls) {
+            (false, _) => Way::Network(Box::new(endpoint)),
+            (true, Some(tls)) => Way::Secure(Box::new(endpoint), tls),
+            (true, None) => return Err(bad("nothing is known to verify it by".into())),
+        };
+        Ok(Dialer { name: url.into(), way, token })
     }
 
     /// A core in this process.
@@ -121,6 +140,12 @@ impl Dialer {
         let service = match &self.way {
             Way::Network(endpoint) => {
                 let channel = endpoint.connect().await?;
+                BoxCloneSyncService::new(channel.map_err(|error| TransportError(error.into())))
+            }
+            Way::Secure(endpoint, tls) => {
+                let config = tls.borrow().clone();
+                let connector = service_fn(move |core| secure::connect(core, config.clone()));
+                let channel = endpoint.connect_with_connector(connector).await?;
                 BoxCloneSyncService::new(channel.map_err(|error| TransportError(error.into())))
             }
             Way::InProcess(service) => service.clone(),
@@ -162,10 +187,13 @@ mod tests {
 
     #[test]
     fn addresses() {
-        assert!(Dialer::url("http://127.0.0.1:50051", Some("secret")).is_ok());
-        assert!(Dialer::url("http://[::1]:50051", None).is_ok());
-        for bad in ["", "core", "127.0.0.1:50051", "ftp://core:1", "http://", "http://a b"] {
-            assert!(Dialer::url(bad, None).is_err(), "{bad}");
+        assert!(Dialer::url("http://127.0.0.1:50051", Some("secret"), None).is_ok());
+        assert!(Dialer::url("http://[::1]:50051", None, None).is_ok());
+        assert!(matches!(is_secure("https://core"), Ok(true)));
+        for bad in
+            ["", "core", "127.0.0.1:50051", "ftp://core:1", "http://", "http://a b", "https://no-tls:1"]
+        {
+            assert!(Dialer::url(bad, None, None).is_err(), "{bad}");
         }
     }
 }

@@ -8,13 +8,15 @@ mod convert;
 mod dialer;
 mod metrics;
 mod queue;
+mod secure;
 mod table;
 #[cfg(test)]
 mod tests;
 mod worker;
 
-pub use dialer::{BadUrl, Dialer};
+pub use dialer::{BadUrl, Dialer, is_secure};
 pub use metrics::LinkMetrics;
+pub use secure::LinkTls;
 
 use crate::{
     fanout::post::Posts,

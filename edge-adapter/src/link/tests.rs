@@ -127,7 +127,7 @@ impl Story {
     async fn begin(accept_dev_mode: bool) -> Self {
         let (given, cores) = mpsc::channel(8);
         let address = serve(ScriptedCore(given)).await;
-        let dialer = Dialer::url(&format!("http://{address}"), None).unwrap();
+        let dialer = Dialer::url(&format!("http://{address}"), None, None).unwrap();
         let (link, told) = link(vec![dialer], accept_dev_mode);
         Self { link, told, cores }
     }
@@ -351,7 +351,8 @@ async fn the_second_address_is_tried_when_nobody_listens_at_the_first() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let (given, mut cores) = mpsc::channel(8);
     let somebody = serve(ScriptedCore(given)).await;
-    let dialers = [nobody, somebody].map(|address| Dialer::url(&format!("http://{address}"), None).unwrap());
+    let dialers =
+        [nobody, somebody].map(|address| Dialer::url(&format!("http://{address}"), None, None).unwrap());
     let (link, _told) = link(dialers.into(), false);
     link.send(Request::Open {
         session: ann(),
@@ -372,7 +373,7 @@ async fn a_second_core_must_share_the_firsts_engine() {
     let (given, mut ones) = mpsc::channel(8);
     let (other_given, mut others) = mpsc::channel(8);
     let addresses = [serve(ScriptedCore(given)).await, serve(ScriptedCore(other_given)).await];
-    let dialers = addresses.map(|address| Dialer::url(&format!("http://{address}"), None).unwrap());
+    let dialers = addresses.map(|address| Dialer::url(&format!("http://{address}"), None, None).unwrap());
     let (link, _told) = link(dialers.into(), true);
     let mut one = time::timeout(PATIENCE, ones.recv()).await.unwrap().unwrap();
     one.attach_with("memory:1", true).await;

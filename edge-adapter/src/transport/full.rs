@@ -1,5 +1,6 @@
 //! What is told to those who come when there is no room, before HTTP has their connection.
 use crate::config::Config;
+use crate::fanout::socket::Socket;
 use crate::transport::connections::Full;
 use crate::transport::head::{self, Head};
 use crate::transport::problem::Problem;
@@ -8,9 +9,8 @@ use crate::wire::event::Code;
 use axum::response::{IntoResponse, Response};
 use http::header::{ORIGIN, RETRY_AFTER};
 use http::{HeaderValue, Request, StatusCode};
-use std::io;
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
 /// How long it is waited for what a client wants.
@@ -31,10 +31,12 @@ pub fn reason(why: Full) -> &'static str {
 }
 
 /// A whole answer. Whoever wants a stream is told in band; pages that may connect can read either.
-pub async fn answer(config: &Config, stream: &TcpStream, why: Full) -> String {
-    let looked = timeout(FIRST_BYTES, look(config, stream)).await;
+pub async fn answer(config: &Config, socket: &mut Socket, why: Full) -> String {
+    let mut first = vec![0; head::BYTES];
+    let read = timeout(FIRST_BYTES, socket.read(&mut first)).await;
     // Who says nothing, or goes, is told all the same.
-    let (wants_stream, page) = looked.ok().and_then(Result::ok).unwrap_or_default();
+    first.truncate(read.ok().and_then(Result::ok).unwrap_or_default());
+    let (wants_stream, page) = (sse::begin_stream(&first), page(config, &first));
     if wants_stream {
         return sse::overloaded(page.as_ref());
     }
@@ -67,12 +69,9 @@ pub fn response<B>(config: &Config, request: &Request<B>, why: Full) -> Response
     response
 }
 
-/// Whether a stream is wanted, and from which page that may connect.
-async fn look(config: &Config, stream: &TcpStream) -> io::Result<(bool, Option<HeaderValue>)> {
-    let wants_stream = sse::begins_stream(stream).await?;
-    let page = head::peek(stream).await?.and_then(|Head { uri, headers, .. }| {
-        let page = headers.get(ORIGIN)?.clone();
-        origin::allowed(config, &uri, &headers).then_some(page)
-    });
-    Ok((wants_stream, page))
+/// The page that asks, if it may connect.
+fn page(config: &Config, first: &[u8]) -> Option<HeaderValue> {
+    let Head { uri, headers, .. } = head::parse(first)?;
+    let page = headers.get(ORIGIN)?.clone();
+    origin::allowed(config, &uri, &headers).then_some(page)
 }

@@ -4,7 +4,7 @@ use std::io;
 use tokio::net::TcpStream;
 
 /// The most bytes that are looked at; a longer head is HTTP's.
-const BYTES: usize = 16 * 1024;
+pub const BYTES: usize = 16 * 1024;
 /// The most header lines.
 const LINES: usize = 100;
 
@@ -25,7 +25,8 @@ pub async fn peek(stream: &TcpStream) -> io::Result<Option<Head>> {
     Ok(parse(&bytes[..n]))
 }
 
-fn parse(bytes: &[u8]) -> Option<Head> {
+/// A head that is all there.
+pub fn parse(bytes: &[u8]) -> Option<Head> {
     let mut lines = [httparse::EMPTY_HEADER; LINES];
     let mut request = httparse::Request::new(&mut lines);
     let Ok(httparse::Status::Complete(length)) = request.parse(bytes) else { return None };

@@ -24,6 +24,7 @@ pub mod refusals;
 pub mod rest;
 pub mod server;
 pub mod sse;
+pub mod tls;
 pub mod visitor;
 pub mod websocket;
 

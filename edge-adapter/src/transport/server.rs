@@ -3,10 +3,11 @@
 //! A loop of its own rather than a framework's, because here connections are limited, slow ones are cut, and
 //! those that have become sessions are owned by the shards.
 use crate::config::Defence;
+use crate::fanout::socket::Socket;
 use crate::transport::connections::{Connections, Full, Permit};
 use crate::transport::handshakes::{Handshake, Handshakes};
 use crate::transport::linger::Lingering;
-use crate::transport::{Doors, full, router, sse};
+use crate::transport::{Doors, full, router, sse, tls};
 use axum::Router;
 use axum::response::Response;
 use hyper::body::Incoming;
@@ -25,6 +26,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -131,6 +133,11 @@ impl Server {
         }
     }
 
+    /// How TLS is spoken now; what has been read anew holds for the next connection.
+    fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.doors.config.tls.as_ref().map(|tls| tls.borrow().clone())
+    }
+
     /// Speaks HTTP until the connection ends or becomes a session.
     fn serve(
         &self,
@@ -140,22 +147,25 @@ impl Server {
     ) -> impl Future<Output = ()> + Send + 'static {
         let (http, router, permit) = (self.http.clone(), self.router.clone(), Arc::new(permit));
         let (cut, draining) = (self.cut.clone(), self.doors.draining.clone());
-        let doors = self.doors.clone();
+        let (doors, tls) = (self.doors.clone(), self.tls());
         async move {
             let header_timeout = doors.config.defence.header_timeout;
-            let first = timeout(header_timeout, sse::first_request(&doors, stream, &permit));
-            let first = tokio::select! {
-                first = first => first,
+            let begun = timeout(header_timeout, begin(&doors, stream, tls, &permit));
+            let begun = tokio::select! {
+                begun = begun => begun,
                 () = handshake.displaced() => return,
                 () = draining.cancelled() => return,
                 () = cut.cancelled() => return,
             };
-            // Nothing has come, or it was a stream, which is a shard's now.
-            let Ok(Some(stream)) = first else { return };
+            let socket = match begun {
+                Ok(Some(socket)) => socket,
+                Ok(None) => return,
+                Err(_) => return doors.metrics.http_refusal("slow_start"),
+            };
             let asked = Arc::new(AtomicBool::new(false));
             let displaced = handshake.displacement();
             let handshake = Mutex::new(Some(handshake));
-            let stream = Lingering::new(stream, asked.clone());
+            let socket = Lingering::new(socket, asked.clone());
             let service = service_fn({
                 let asked = asked.clone();
                 move |request: http::Request<Incoming>| {
@@ -165,7 +175,7 @@ impl Server {
                     answer(doors.clone(), router.clone(), permit.clone(), request)
                 }
             });
-            let mut connection = pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), service));
+            let mut connection = pin!(http.serve_connection_with_upgrades(TokioIo::new(socket), service));
             // Until the first bytes tell which HTTP it is, nobody else watches the clock.
             let mut first_request = pin!(sleep(header_timeout));
             let (mut watched, mut kept) = (true, true);
@@ -191,18 +201,22 @@ impl Server {
         }
     }
 
-    /// Answers without reading. The client may be writing still, and a socket closed over unread bytes is reset, which
+    /// Answers without serving. The client may be writing still, and a socket closed over unread bytes is reset, which
     /// can destroy the answer on its way; so the rest is read away for a moment.
-    fn refuse(&self, mut stream: TcpStream, why: Full) {
+    fn refuse(&self, stream: TcpStream, why: Full) {
         self.doors.metrics.http_refusal(full::reason(why));
         let Ok(place) = self.lingering.clone().try_acquire_owned() else { return };
-        let doors = self.doors.clone();
+        let (doors, tls) = (self.doors.clone(), self.tls());
         let linger = async move {
-            let answer = full::answer(&doors.config, &stream, why).await;
-            stream.write_all(answer.as_bytes()).await?;
-            stream.shutdown().await?;
+            let mut socket = match tls {
+                None => Socket::Tcp(stream),
+                Some(tls) => tls::accept(stream, tls::for_refusals(&tls)).await?,
+            };
+            let answer = full::answer(&doors.config, &mut socket, why).await;
+            socket.write_all(answer.as_bytes()).await?;
+            socket.shutdown().await?;
             let mut unread = [0; 512];
-            while stream.read(&mut unread).await? > 0 {}
+            while socket.read(&mut unread).await? > 0 {}
             drop(place);
             io::Result::Ok(())
         };
@@ -225,6 +239,23 @@ impl Server {
             self.cut.cancel();
         }
     }
+}
+
+/// The beginning of a connection: the handshake where TLS is spoken, else a look at the first request. None: it has ended, or it was a
+/// stream, which is a shard's now.
+async fn begin(
+    doors: &Arc<Doors>,
+    stream: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+    permit: &Arc<Permit>,
+) -> Option<Socket> {
+    let Some(tls) = tls else { return sse::first_request(doors, stream, permit).await.map(Socket::Tcp) };
+    let secured = tls::accept(stream, tls).await;
+    if let Err(error) = &secured {
+        doors.metrics.http_refusal("tls");
+        tracing::debug!(%error, "no handshake");
+    }
+    secured.ok()
 }
 
 /// Answers one request, of whoever is behind it.

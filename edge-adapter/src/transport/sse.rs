@@ -1,9 +1,10 @@
 //! `GET /events/{room}` and `GET /events?room=a&room=b`: a session as server-sent events.
 //!
 //! The stream is a shard's, as a WebSocket is: on the first request of an HTTP/1.1 connection the head is read here and the bare socket
-//! handed over, so that an idle stream costs no HTTP connection. Where HTTP keeps the socket (HTTP/2, a kept connection, a head in
+//! handed over, so that an idle stream costs no HTTP connection. Where HTTP keeps the socket (HTTP/2, TLS, a kept connection, a head in
 //! pieces) the shard writes into a pipe instead, and what comes out of it is the body.
-use crate::fanout::newcomer::{self, Guard, NewSession, Socket};
+use crate::fanout::newcomer::{self, Guard, NewSession};
+use crate::fanout::socket::Socket;
 use crate::session::request::Credentials;
 use crate::transport::connections::Permit;
 use crate::transport::cors::lines as cors;
@@ -142,9 +143,15 @@ async fn peek(
 }
 
 /// Whether the first bytes of a connection ask for a stream.
-pub async fn begins_stream(stream: &TcpStream) -> io::Result<bool> {
+async fn begins_stream(stream: &TcpStream) -> io::Result<bool> {
     let mut begin = [0; BEGINS.len()];
-    Ok(stream.peek(&mut begin).await? == BEGINS.len() && begin == BEGINS)
+    let read = stream.peek(&mut begin).await?;
+    Ok(begin_stream(&begin[..read]))
+}
+
+/// Whether these do.
+pub fn begin_stream(first: &[u8]) -> bool {
+    first.starts_with(&BEGINS)
 }
 
 /// Is in a room, as a stream of events.

@@ -42,6 +42,7 @@ pub fn config() -> Config {
         allowed_origins: Vec::new(),
         allow_local_origins: false,
         playground: Some(true),
+        tls: None,
         drain_timeout: Duration::from_secs(5),
         shards: 1,
         accept_dev_mode: false,

@@ -2,7 +2,8 @@
 //!
 //! The origin is checked before all else, and a foreign one is refused over HTTP. What the client can only have got
 //! wrong in the URL is refused after the handshake, since a browser hides the answer to a failed one from its page.
-use crate::fanout::newcomer::{Guard, NewSession, Socket};
+use crate::fanout::newcomer::{Guard, NewSession};
+use crate::fanout::socket::Socket;
 use crate::session::request::Credentials;
 use crate::transport::connections::Permit;
 use crate::transport::linger::Lingering;
@@ -29,7 +30,6 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::upgrade::downcast;
 use std::sync::Arc;
-use tokio::net::TcpStream;
 
 /// A subprotocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -247,7 +247,7 @@ impl Asked {
     }
 }
 
-/// Waits until the answer to the handshake is written, then gives the bare socket to a shard.
+/// Waits until the answer to the handshake is written, then gives the socket to a shard.
 async fn hand_over(
     doors: Arc<Doors>,
     upgrade: OnUpgrade,
@@ -280,11 +280,9 @@ async fn hand_over(
 }
 
 fn bare(upgraded: Upgraded) -> (Socket, Bytes) {
-    match downcast::<TokioIo<Lingering<TcpStream>>>(upgraded) {
+    match downcast::<TokioIo<Lingering<Socket>>>(upgraded) {
         // Copied, because a slice keeps the whole buffer of the HTTP connection for as long as it lives.
-        Ok(parts) => {
-            (Socket::Tcp(parts.io.into_inner().into_inner()), Bytes::copy_from_slice(&parts.read_buf))
-        }
+        Ok(parts) => (parts.io.into_inner().into_inner(), Bytes::copy_from_slice(&parts.read_buf)),
         Err(upgraded) => (Socket::Stream(Box::new(TokioIo::new(upgraded))), Bytes::new()),
     }
 }

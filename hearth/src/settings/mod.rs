@@ -209,6 +209,15 @@ pub struct Common {
         hide_default_value = true
     )]
     pub link_token: Option<String>,
+    /// Certificate in PEM, and what leads to its authority, for TLS at --http and --grpc; read anew on SIGHUP, as all of TLS
+    #[arg(long, env = "HEARTH_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<String>,
+    /// Its private key in PEM
+    #[arg(long, env = "HEARTH_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<String>,
+    /// Authorities in PEM between the two: a core lets in edges whose certificates are theirs, an edge verifies cores at https:// by them
+    #[arg(long, env = "HEARTH_LINK_CA", value_name = "FILE")]
+    pub link_ca: Option<String>,
     /// Serve without tokens on an address that others can reach
     #[arg(long, env = "HEARTH_INSECURE", value_parser = switch, action = ArgAction::SetTrue)]
     pub insecure: bool,
@@ -359,6 +368,12 @@ pub struct EdgeAlone {
     /// Cores to attach to, comma-separated; the edge fails over among them
     #[arg(long, env = "HEARTH_CORE", value_name = "URL", value_delimiter = ',', required = true, value_parser = core_url)]
     pub core: Vec<String>,
+    /// Certificate in PEM that the edge shows its cores, instead of a link token
+    #[arg(long, env = "HEARTH_LINK_CERT", value_name = "FILE")]
+    pub link_cert: Option<String>,
+    /// Its private key in PEM
+    #[arg(long, env = "HEARTH_LINK_KEY", value_name = "FILE")]
+    pub link_key: Option<String>,
 }
 
 /// Where rooms live.

@@ -1,6 +1,6 @@
 //! What a setting's text becomes, and what is refused: a value that the process could start with and not work with.
 use hearth_core::auth::grant::Acts;
-use hearth_edge::{config::network::Network, link::Dialer};
+use hearth_edge::{config::network::Network, link};
 use std::{ops::RangeInclusive, time::Duration};
 
 /// Ten years: for a person as good as for ever, and a moment that every clock can still name.
@@ -57,7 +57,7 @@ pub fn switch(text: &str) -> Result<bool, String> {
 
 /// A core's address that a link can be made to, still as text.
 pub fn core_url(text: &str) -> Result<String, String> {
-    match Dialer::url(text, None) {
+    match link::is_secure(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(error.to_string()),
     }

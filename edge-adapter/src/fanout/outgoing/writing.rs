@@ -1,8 +1,8 @@
 //! From a connection's chain to its socket: one write with all that is pending, and what the socket does not take waits.
 use super::{Class, Link, Outgoing, Piece};
 use crate::fanout::connection::Connection;
-use crate::fanout::newcomer::Socket;
 use crate::fanout::rooms::NONE;
+use crate::fanout::socket::Socket;
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 

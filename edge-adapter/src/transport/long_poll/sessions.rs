@@ -1,7 +1,8 @@
 //! The sessions that are polled, between their polls and while they are: who may answer, and who is gone.
 use super::Asked;
 use super::backlog::Backlog;
-use crate::fanout::newcomer::{Guard, Head, NewSession, Socket};
+use crate::fanout::newcomer::{Guard, Head, NewSession};
+use crate::fanout::socket::Socket;
 use crate::session::request::Credentials;
 use crate::transport::pipe::{Outlet, Taken, pipe};
 use crate::transport::problem::Problem;
