@@ -1,8 +1,8 @@
 //! What the end-to-end tests are made of: the real binary as a process ([`process`]), a browser's WebSocket
 //! ([`client`]), the same by hand for what no library would send ([`raw`]), a browser's `EventSource` ([`sse`]), plain HTTP
-//! ([`http`]), a service's gRPC ([`grpc`]), a network that breaks on demand ([`proxy`]), a place where keys
-//! are published ([`keys`]), an eye for order ([`observer`]), and one for who is there
-//! ([`presence`]). [`transports`] has one face for all of them, for what is to hold whatever carries it.
+//! ([`http`]), a service's gRPC ([`grpc`]), a network that breaks on demand ([`proxy`]), a place where keys are published ([`keys`]), an eye for
+//! order ([`observer`]), one for who is there ([`presence`]), and TLS ([`secure`]). [`transports`] has one face for all of them, for what is to hold
+//! whatever carries it.
 //!
 //! A test that waits, waits for an event, and for no longer than [`PATIENCE`]. What goes wrong panics with what was seen:
 //! that is what a test is for, so `unwrap` is welcome here.
@@ -17,6 +17,7 @@ pub mod presence;
 pub mod process;
 pub mod proxy;
 pub mod raw;
+pub mod secure;
 pub mod sse;
 pub mod token;
 pub mod transports;

@@ -2,7 +2,10 @@
 //!
 //! Two threads a process read its pipes, so that it never blocks on them; the last of what it said is shown when the
 //! test fails. Dropping it kills it and takes its exit status, so that no test leaves anything behind.
-use crate::within;
+use crate::{
+    secure::{Authority, Tunnel},
+    within,
+};
 use std::{
     collections::VecDeque,
     env,
@@ -29,6 +32,8 @@ pub struct Hearth {
     child: Child,
     addresses: watch::Receiver<Addresses>,
     output: Arc<Mutex<VecDeque<u8>>>,
+    /// What clients that know nothing of TLS go through: for browsers, and for services.
+    tunnels: Option<[Tunnel; 2]>,
 }
 
 /// Where it listens, as it printed.
@@ -42,6 +47,15 @@ impl Hearth {
     /// `hearth serve`: core and edge in one process.
     pub async fn serve(flags: &[&str]) -> Hearth {
         Self::start("serve", owned(flags)).await
+    }
+
+    /// The same with TLS at both doors, and tunnels in front of them: whoever goes to [`Hearth::http`] or [`Hearth::grpc`] speaks it.
+    pub async fn serve_by_tls(authority: &Authority, flags: &[&str]) -> Hearth {
+        let mut hearth = Self::start("serve", [owned(flags), authority.server_flags()].concat()).await;
+        let http = Tunnel::start(hearth.http(), authority.client(&["http/1.1"])).await;
+        let grpc = Tunnel::start(hearth.grpc(), authority.client(&["h2"])).await;
+        hearth.tunnels = Some([http, grpc]);
+        hearth
     }
 
     /// `hearth core`.
@@ -70,7 +84,7 @@ impl Hearth {
             }
         }
         let (child, addresses, output) = spawn(role, &flags);
-        let mut hearth = Hearth { role, flags, child, addresses, output };
+        let mut hearth = Hearth { role, flags, child, addresses, output, tunnels: None };
         hearth.listening().await;
         hearth
     }
@@ -89,12 +103,14 @@ impl Hearth {
 
     /// Where browsers go.
     pub fn http(&self) -> SocketAddr {
-        self.addresses.borrow().http.expect("a core has no door for browsers")
+        let own = self.addresses.borrow().http.expect("a core has no door for browsers");
+        self.tunnels.as_ref().map_or(own, |[http, _]| http.address())
     }
 
     /// Where services go.
     pub fn grpc(&self) -> SocketAddr {
-        self.addresses.borrow().grpc.expect("an edge has no door for services")
+        let own = self.addresses.borrow().grpc.expect("an edge has no door for services");
+        self.tunnels.as_ref().map_or(own, |[_, grpc]| grpc.address())
     }
 
     /// Its process id.

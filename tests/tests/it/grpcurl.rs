@@ -1,5 +1,5 @@
 //! The real grpcurl, knowing nothing but the address: it finds the services by reflection and takes part in a room.
-use hearth_tests::{client::Client, presence::Watcher, process::Hearth, within};
+use hearth_tests::{client::Client, presence::Watcher, process::Hearth, secure::Authority, within};
 use serde_json::{Value, json};
 use std::{
     env,
@@ -236,4 +236,20 @@ async fn somebody_with_grpcurl_keeps_a_user_online() {
     ann.until_online(&["ann"]).await;
     assert_eq!(ann.view.told("robot"), ["join", "leave"]);
     assert_eq!(names(&list()["online"]), [r#"ann {"status":"away"}"#]);
+}
+
+/// By TLS, with the authority that signed the server's certificate, and nothing of its own to show.
+#[test]
+fn grpcurl_by_tls() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let authority = Authority::new();
+    let (own, ca) = (authority.server_flags(), authority.ca());
+    let own: Vec<&str> = own.iter().map(String::as_str).collect();
+    let core = runtime.block_on(Hearth::core(&own));
+    let said = run(&["-cacert", &ca, &core.grpc().to_string(), "list"]);
+    assert!(said.contains("hearth.v1.RoomService"), "{said}");
+    let publish = r#"{"room":"r","id":"1","payload":{"json":"{}"}}"#;
+    let said =
+        run(&["-cacert", &ca, "-d", publish, &core.grpc().to_string(), "hearth.v1.RoomService/Publish"]);
+    assert!(said.contains(r#""seq": "1""#), "{said}");
 }

@@ -19,6 +19,7 @@ use futures_util::future::LocalBoxFuture;
 use hearth_tests::{
     eventually, grpc,
     process::Hearth,
+    secure::Authority,
     transports::{Doors, Session, Transport},
 };
 use std::{any::Any, future::Future, sync::Arc};
@@ -89,14 +90,19 @@ struct Servers {
 }
 
 impl Servers {
-    async fn start() -> Servers {
+    /// In the clear, or by TLS with a certificate of this authority.
+    async fn start(authority: Option<&Authority>) -> Servers {
+        let serve = async |flags: &[&str]| match authority {
+            None => Hearth::serve(flags).await,
+            Some(authority) => Hearth::serve_by_tls(authority, flags).await,
+        };
         Servers {
-            usual: Hearth::serve(&["--presence-timeout", "1s"]).await,
-            short: Hearth::serve(&["--history-size", "5"]).await,
-            forgetful: Hearth::serve(&["--history-ttl", "300ms"]).await,
-            deep: Hearth::serve(&["--history-size", "300", "--session-queue-bytes", "131072"]).await,
-            narrow: Hearth::serve(&["--max-rooms-per-session", "3", "--max-message-bytes", "1000"]).await,
-            slow: Hearth::serve(&["--rate-limit", "2", "--rate-burst", "5"]).await,
+            usual: serve(&["--presence-timeout", "1s"]).await,
+            short: serve(&["--history-size", "5"]).await,
+            forgetful: serve(&["--history-ttl", "300ms"]).await,
+            deep: serve(&["--history-size", "300", "--session-queue-bytes", "131072"]).await,
+            narrow: serve(&["--max-rooms-per-session", "3", "--max-message-bytes", "1000"]).await,
+            slow: serve(&["--rate-limit", "2", "--rate-burst", "5"]).await,
         }
     }
 }
@@ -135,10 +141,16 @@ async fn until_sessions(doors: Doors, room: &str, count: u64) {
 /// 19. One suite, every transport.
 #[tokio::test]
 async fn every_transport_keeps_the_contract() {
-    LocalSet::new().run_until(all_behaviours()).await;
+    LocalSet::new().run_until(all_behaviours(None)).await;
 }
 
-async fn all_behaviours() {
+/// The same by TLS, which is a shard's socket of another kind.
+#[tokio::test]
+async fn every_transport_keeps_the_contract_by_tls() {
+    LocalSet::new().run_until(all_behaviours(Some(Authority::new()))).await;
+}
+
+async fn all_behaviours(authority: Option<Authority>) {
     let mut behaviours = Vec::new();
     for some in [
         order::behaviours(),
@@ -155,7 +167,7 @@ async fn all_behaviours() {
     ] {
         behaviours.extend(some);
     }
-    let servers = Arc::new(Servers::start().await);
+    let servers = Arc::new(Servers::start(authority.as_ref()).await);
     let turns = Arc::new(Semaphore::new(AT_ONCE));
     let mut cells = JoinSet::new();
     for (row, behaviour) in behaviours.iter().enumerate() {
