@@ -17,6 +17,11 @@ struct Wall {
 }
 
 const GRPC: [&str; 3] = ["tonic", "prost", SCHEMA];
+/// The same, and TLS, which is a door's affair.
+const GRPC_AND_TLS: [&str; 4] = ["tonic", "prost", SCHEMA, "tokio_rustls"];
+/// What does no I/O in an edge does not name what does.
+const EDGE_PURE: [&str; 10] =
+    ["tokio", "tokio_rustls", "tonic", "prost", SCHEMA, "axum", "hyper", "hyper_util", "std::net", "std::fs"];
 /// The schema's types.
 const SCHEMA: &str = "hearth_proto::v1";
 /// The one module of the wire that speaks the schema. How it becomes bytes is not named there either.
@@ -26,7 +31,7 @@ const CORE: &[Wall] = &[
     Wall {
         folder: "room",
         may_use: &[],
-        never: &["tokio", "tonic", "prost", SCHEMA, "std::net", "std::fs", "axum", "hyper"],
+        never: &["tokio", "tokio_rustls", "tonic", "prost", SCHEMA, "std::net", "std::fs", "axum", "hyper"],
     },
     // It waits for nobody: of tokio it may have what others wait by.
     Wall {
@@ -41,6 +46,7 @@ const CORE: &[Wall] = &[
             "hyper",
             "hyper_util",
             "rustls",
+            "tokio_rustls",
             "std::net",
             "std::fs",
         ],
@@ -49,17 +55,17 @@ const CORE: &[Wall] = &[
     Wall {
         folder: "engine",
         may_use: &["room", "auth"],
-        never: &["tonic", "prost", SCHEMA, "hyper", "rustls"],
+        never: &["tonic", "prost", SCHEMA, "hyper", "rustls", "tokio_rustls"],
     },
     Wall {
         folder: "hub",
         may_use: &["room", "auth", "engine"],
-        never: &["tonic", "prost", SCHEMA, "hyper", "rustls"],
+        never: &["tonic", "prost", SCHEMA, "hyper", "rustls", "tokio_rustls"],
     },
     Wall {
         folder: "service",
         may_use: &["room", "auth", "jwks", "engine", "hub"],
-        never: &["axum", "hyper", "hyper_util", "tokio_rustls"],
+        never: &["axum", "hyper", "hyper_util"],
     },
     // How callers are let in is a setting, and where their keys come from, and what holds in a room.
     Wall { folder: "config", may_use: &["auth", "jwks", "room"], never: &GRPC },
@@ -67,16 +73,8 @@ const CORE: &[Wall] = &[
 ];
 
 const EDGE: &[Wall] = &[
-    Wall {
-        folder: "wire",
-        may_use: &[],
-        never: &["tokio", "tonic", "prost", SCHEMA, "axum", "hyper", "hyper_util", "std::net", "std::fs"],
-    },
-    Wall {
-        folder: "session",
-        may_use: &["wire"],
-        never: &["tokio", "tonic", "prost", SCHEMA, "axum", "hyper", "hyper_util", "std::net", "std::fs"],
-    },
+    Wall { folder: "wire", may_use: &[], never: &EDGE_PURE },
+    Wall { folder: "session", may_use: &["wire"], never: &EDGE_PURE },
     Wall {
         folder: "fanout",
         may_use: &["wire", "session"],
@@ -168,7 +166,9 @@ fn what_is_forbidden_is_found() {
         (room, "room/log", "use super::super::hub;", "crate::hub"),
         (hub, "hub/rooms", "type A = crate::service::Service;", "crate::service::Service"),
         (hub, "hub/rooms", "impl From<tonic::Status> for E {}", "tonic::Status"),
+        (hub, "hub", "use tokio_rustls::TlsAcceptor;", "tokio_rustls::TlsAcceptor"),
         (hub, "hub", "use crate::{config::Config, service::*};", "crate::service::*"),
+        (wire, "wire/json", "use tokio_rustls::rustls;", "tokio_rustls::rustls"),
         (wire, "wire/json", "use crate::session;", "crate::session"),
         (wire, "wire/json", "use hearth_proto::v1::Event;", "hearth_proto::v1::Event"),
         (wire, "wire/protobuf/command", "use prost::Message;", "prost::Message"),

@@ -128,7 +128,7 @@ async fn a_slow_reader_is_cut_behind_tls() {
         ann.ask(json!({"type": "text", "id": id, "room": "r", "data": {"content": content}})).await;
     }
     let metrics = ask(hearth.http(), authority.client(&[]), "/metrics").await.unwrap();
-    assert!(metrics.contains("hearth_slow_consumers_total 1"), "more than a megabyte has come");
+    assert!(metrics.contains("hearth_edge_slow_consumers_total 1"), "more than a megabyte has come");
     let close = within("the close frame", async {
         loop {
             let (opcode, payload) = frame(&mut slow).await.unwrap();
