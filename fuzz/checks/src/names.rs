@@ -15,7 +15,10 @@ pub fn name(data: &[u8]) {
             (false, None) => "default",
         };
         assert_eq!(name::namespace(text), namespace);
-        assert_eq!(name::personal(text).map(|user| format!("~{user}")), (namespace == "~").then(|| text.into()));
+        assert_eq!(
+            name::personal(text).map(|user| format!("~{user}")),
+            (namespace == "~").then(|| text.into())
+        );
     }
 }
 

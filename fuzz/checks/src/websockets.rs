@@ -175,7 +175,8 @@ fn plain(stream: &[u8], limit: usize) -> Heard {
             _ => {
                 let (is_text, parts) = message.get_or_insert((opcode == 1, Vec::new()));
                 parts.extend(payload);
-                let broken = std::str::from_utf8(parts).err().filter(|error| fin || error.error_len().is_some());
+                let broken =
+                    std::str::from_utf8(parts).err().filter(|error| fin || error.error_len().is_some());
                 if *is_text && broken.is_some() {
                     ends!(NotUtf8);
                 }

@@ -4,6 +4,7 @@
 
 mod admin;
 mod architecture;
+mod attacks;
 mod conformance;
 mod defence;
 mod drain;
