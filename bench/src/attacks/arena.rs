@@ -14,7 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread::sleep,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -61,7 +61,7 @@ pub fn run(args: &AttacksArgs, stop: &Arc<AtomicBool>) -> Result<(), Failure> {
     };
     let honest = Honest::start(&door("honest")?, args.honest_rate)?;
     // The first second is warming up.
-    sleep(Duration::from_secs(1));
+    wait(Duration::from_secs(1));
     honest.take();
     let attacker = door("mallory")?;
     let kinds = if args.only.is_empty() { Attack::all() } else { &args.only };
@@ -101,7 +101,7 @@ fn watch(
             break;
         }
         most = most.max(server.memory()?);
-        sleep(LOOK);
+        wait(LOOK);
     }
     Ok((honest.take(), most))
 }
@@ -169,4 +169,12 @@ impl Plan {
             lasting,
         }
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the stage has a thread of its own: clients and attackers have the others"
+)]
+fn wait(time: Duration) {
+    thread::sleep(time);
 }

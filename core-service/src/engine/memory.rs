@@ -36,6 +36,7 @@ const SHARDS: usize = 16;
 /// The engine.
 pub struct Memory {
     boot: String,
+    ticket_key: Option<[u8; 32]>,
     identity: String,
     keep: ByNamespace<Retention>,
     positions_max: usize,
@@ -81,12 +82,19 @@ pub struct Held {
     pub order: usize,
 }
 
+/// A key that nobody can guess; without a source of chance it would be one that somebody can.
+fn random_key() -> Option<[u8; 32]> {
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).ok().map(|()| key)
+}
+
 impl Memory {
     /// An empty engine that feeds `sink`.
     pub fn new(config: &Config, boot: &str, sink: Arc<dyn Sink>) -> Self {
         Self {
             boot: boot.to_owned(),
             identity: format!("memory:{boot}"),
+            ticket_key: random_key(),
             keep: config.by_namespace(|namespace| namespace.keep),
             positions_max: config.positions_max.div_ceil(SHARDS),
             bytes_max: config.history_max_bytes.div_ceil(SHARDS),
@@ -276,6 +284,10 @@ impl Shard {
 impl Engine for Memory {
     fn identity(&self) -> &str {
         &self.identity
+    }
+
+    fn ticket_key(&self) -> Option<[u8; 32]> {
+        self.ticket_key
     }
 
     fn publish(&self, new: NewEvent, epoch: Option<Epoch>, receipt: Option<Receipt>) -> Reply<'_, Outcome> {

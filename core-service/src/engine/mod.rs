@@ -98,6 +98,10 @@ pub trait Engine: Send + Sync {
     /// Names this engine's store: cores with the same identity share their rooms.
     fn identity(&self) -> &str;
 
+    /// A secret of all cores that share this engine, and of nobody else: tickets that one of them makes are taken by the others.
+    /// None while there is none: then there are no tickets.
+    fn ticket_key(&self) -> Option<[u8; 32]>;
+
     /// Publishes a sequenced event, once per (room, user, id) within the window. **Publishes are ordered by the first poll of the future, not
     /// by its completion.** With an `epoch` it happens only while the room has that epoch.
     fn publish(&self, new: NewEvent, epoch: Option<Epoch>, receipt: Option<Receipt>) -> Reply<'_, Outcome>;

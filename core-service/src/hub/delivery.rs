@@ -1,6 +1,6 @@
 //! What is put into a subscriber's queue.
 use super::Error;
-use crate::auth::grant::Grant;
+use crate::auth::{grant::Grant, ticket::Ticket};
 use crate::room::{
     event::Event,
     feed::Carries,
@@ -168,6 +168,8 @@ pub enum Delivery {
     },
     /// A session's token is another one now.
     Refreshed(To, Arc<Grant>),
+    /// A ticket was made.
+    Ticket(To, Ticket),
     /// The token of a stream's session ends soon: when, since 1970.
     Expiring(Duration),
     /// A session may no longer be in a room, and is not.
@@ -197,6 +199,7 @@ impl Delivery {
                     sum(&page.events)
                 }
                 Delivery::Presence(shared) => shared.cost(),
+                Delivery::Ticket(_, ticket) => ticket.text.len(),
                 Delivery::Online { online, .. } => online.iter().map(cost_of).sum(),
                 Delivery::History { events, .. } => sum(events),
                 _ => 0,

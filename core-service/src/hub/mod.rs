@@ -123,6 +123,11 @@ impl Hub {
         self.engine.identity()
     }
 
+    /// What tickets are made with by all who share the engine.
+    pub fn ticket_key(&self) -> Option<[u8; 32]> {
+        self.engine.ticket_key()
+    }
+
     /// Publishes a sequenced event. The ack goes to `to` in `outbox`, right before the event where the engine allows it.
     ///
     /// Ordered by the first poll, as the engine is.

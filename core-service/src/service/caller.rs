@@ -2,7 +2,7 @@
 use super::{Shared, status};
 use crate::{
     auth::{
-        Auth,
+        Gate,
         grant::{Act, Grant},
         key_sets::Search,
         token::BadToken,
@@ -47,7 +47,7 @@ impl Caller {
         metadata: &MetadataMap,
         unnamed: impl FnOnce() -> String,
     ) -> Result<Caller, Status> {
-        let granted = in_time(&shared.config.auth, bearer(metadata)).await;
+        let granted = in_time(&shared.gate, bearer(metadata)).await;
         let granted = granted.map_err(|error| unauthenticated(&error));
         let caller = granted.and_then(|granted| Self::granted(shared, granted, metadata, unnamed));
         caller.map_err(|error| status::status(&error))
@@ -116,11 +116,11 @@ impl Caller {
 }
 
 /// What a token grants. One whose key is not known waits while that is looked for.
-pub(super) async fn in_time(auth: &Auth, token: &str) -> Result<Option<Grant>, BadToken> {
+pub(super) async fn in_time(gate: &Gate, token: &str) -> Result<Option<Grant>, BadToken> {
     let mut search: Option<Search> = None;
     loop {
-        match (auth.admit(token, now()), &mut search) {
-            (Err(BadToken::UnknownKey), None) => search = Some(auth.search(Instant::now())?),
+        match (gate.admit(token, now()), &mut search) {
+            (Err(BadToken::UnknownKey), None) => search = Some(gate.auth().search(Instant::now())?),
             (Err(BadToken::UnknownKey), Some(search)) => {
                 if let Some(verdict) = search.verdict(Instant::now()) {
                     return Err(verdict);

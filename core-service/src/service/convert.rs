@@ -354,6 +354,10 @@ pub(super) fn core_frame(delivery: &Delivery, identity: &Identity) -> v1::CoreFr
         Delivery::Opened { to, grant, .. } | Delivery::Refreshed(to, grant) => {
             (to, Frame::Opened(opened(grant)))
         }
+        Delivery::Ticket(to, ticket) => {
+            let expires_at = Some(moment(ticket.expires_at));
+            (to, Frame::Ticket(v1::Ticket { ticket: ticket.text.to_string(), expires_at }))
+        }
         Delivery::PutOut(to, room) => (to, Frame::Left(left(room))),
         // An edge knows when its sessions' tokens end.
         Delivery::Expiring(_) => return v1::CoreFrame::default(),
@@ -443,7 +447,7 @@ pub(super) fn connect_frames(
             push(None, Frame::Draining(v1::Draining { reconnect_after_ms: *grace_ms }))
         }
         // Only links ask.
-        Delivery::Attached | Delivery::Online { .. } => {}
+        Delivery::Attached | Delivery::Online { .. } | Delivery::Ticket(..) => {}
     }
 }
 

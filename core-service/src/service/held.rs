@@ -1,6 +1,6 @@
 //! Sessions of a link whose token names a key that is not known yet: what they say waits while the key is looked for, and nobody else does.
 use super::caller::now;
-use crate::auth::{Auth, key_sets::Search, token::BadToken};
+use crate::auth::{Gate, key_sets::Search, token::BadToken};
 use hearth_proto::v1::{
     EdgeFrame, OpenSession, RefreshSession, edge_frame::Frame, open_session::Credentials,
 };
@@ -44,7 +44,7 @@ impl Held {
     }
 
     /// A frame has come: what is to be done now, in order.
-    pub(super) fn take_in(&mut self, auth: &Auth, frame: EdgeFrame) -> Vec<Turn> {
+    pub(super) fn take_in(&mut self, gate: &Gate, frame: EdgeFrame) -> Vec<Turn> {
         if let Some(waiting) = self.sessions.get_mut(&frame.session) {
             if matches!(frame.frame, Some(Frame::Close(_))) {
                 self.forget(frame.session);
@@ -54,12 +54,12 @@ impl Held {
             waiting.is_over = waiting.frames.len() >= FRAMES_MAX || self.bytes + bytes > BYTES_MAX;
             waiting.frames.push(frame);
             self.bytes += bytes;
-            return self.due(auth);
+            return self.due(gate);
         }
-        if !token(&frame).is_some_and(|token| is_strange(auth, token)) {
+        if !token(&frame).is_some_and(|token| is_strange(gate, token)) {
             return vec![Turn::Act(frame)];
         }
-        match auth.search(Instant::now()) {
+        match gate.auth().search(Instant::now()) {
             Ok(search) => {
                 self.bytes += frame.encoded_len();
                 let waiting = Waiting { search, frames: vec![frame], is_over: false };
@@ -84,13 +84,13 @@ impl Held {
     }
 
     /// Those whose key has been found, and those who wait no longer.
-    pub(super) fn due(&mut self, auth: &Auth) -> Vec<Turn> {
+    pub(super) fn due(&mut self, gate: &Gate) -> Vec<Turn> {
         let (now, mut turns) = (Instant::now(), Vec::new());
         let due: Vec<(u64, Option<BadToken>)> = self
             .sessions
             .iter()
             .filter_map(|(session, waiting)| {
-                let is_strange = token(waiting.frames.first()?).is_some_and(|token| is_strange(auth, token));
+                let is_strange = token(waiting.frames.first()?).is_some_and(|token| is_strange(gate, token));
                 let verdict =
                     || waiting.search.verdict(now).or(waiting.is_over.then_some(BadToken::KeysAway));
                 if is_strange {
@@ -130,6 +130,6 @@ fn token(frame: &EdgeFrame) -> Option<&str> {
 }
 
 /// Whether the key of a token is none that is known. Whose name is known is not: that is cheap to see, and how most are.
-fn is_strange(auth: &Auth, token: &str) -> bool {
-    !auth.names_known_key(token) && auth.admit(token, now()) == Err(BadToken::UnknownKey)
+fn is_strange(gate: &Gate, token: &str) -> bool {
+    !gate.names_known_key(token) && gate.admit(token, now()) == Err(BadToken::UnknownKey)
 }

@@ -6,7 +6,7 @@ use super::{
     convert::{self, Door},
     held::{Held, Turn},
     incoming::Peer,
-    session::{Command, Sessions},
+    session::{Command, Sessions, Shown},
     status, streams,
 };
 use crate::hub::{Delivery, Error, Gone, Outbox, To, outbox::LINK_QUEUE_BYTES};
@@ -168,7 +168,7 @@ async fn read(shared: Arc<Shared>, outbox: Arc<Outbox>, mut frames: Streaming<v1
     shared.metrics.links.inc();
     let _counted = Counted(shared.metrics.links.clone());
     let mut sessions: Option<Sessions> = None;
-    let (auth, mut held) = (&shared.config.auth, Held::default());
+    let (gate, mut held) = (&shared.gate, Held::default());
     let end = 'stream: loop {
         let next = tokio::select! {
             next = frames.next() => next,
@@ -178,7 +178,7 @@ async fn read(shared: Arc<Shared>, outbox: Arc<Outbox>, mut frames: Streaming<v1
             }
             () = held.news() => {
                 if let Some(sessions) = &mut sessions {
-                    take(sessions, &outbox, held.due(auth)).await;
+                    take(sessions, &outbox, held.due(gate)).await;
                 }
                 continue;
             }
@@ -210,7 +210,7 @@ async fn read(shared: Arc<Shared>, outbox: Arc<Outbox>, mut frames: Streaming<v1
                     if held.lets_pass(&frame) {
                         act(sessions, &outbox, frame).await;
                     } else {
-                        take(sessions, &outbox, held.take_in(auth, frame)).await;
+                        take(sessions, &outbox, held.take_in(gate, frame)).await;
                     }
                 }
             }
@@ -250,8 +250,9 @@ async fn act(sessions: &mut Sessions, outbox: &Outbox, frame: v1::EdgeFrame) {
     let to = To { session, request, id: None };
     let (id, command) = match frame {
         Some(Frame::Open(open)) => {
+            let shown = Shown::by(open.credentials.as_ref(), &open.token);
             let granted = sessions.granted(open.credentials, &open.token, &open.rooms);
-            let opened = granted.and_then(|grant| sessions.open(&to, &open.id, grant, open.call));
+            let opened = granted.and_then(|grant| sessions.open(&to, &open.id, grant, (open.call, shown)));
             return opened.unwrap_or_else(|error| outbox.push(Delivery::Refused(to, error)));
         }
         Some(Frame::Close(v1::CloseSession { vanished })) => {
@@ -270,6 +271,7 @@ async fn act(sessions: &mut Sessions, outbox: &Outbox, frame: v1::EdgeFrame) {
         Some(Frame::Pull(pull)) => (String::new(), Command::Pull(pull)),
         Some(Frame::ListOnline(list)) => (String::new(), Command::ListOnline(list)),
         Some(Frame::Presence(presence)) => (String::new(), Command::Presence(presence)),
+        Some(Frame::IssueTicket(v1::IssueTicket {})) => (String::new(), Command::Ticket),
         Some(Frame::Refresh(v1::RefreshSession { token })) => (String::new(), Command::Auth(token)),
         Some(Frame::Publish(_) | Frame::Hello(_)) | None => {
             outbox.push(Delivery::Failed(

@@ -15,7 +15,13 @@ mod session;
 mod status;
 mod streams;
 
-use crate::{auth::grant::Defaults, config::Config, hub::Hub, jwks, metrics::CoreMetrics};
+use crate::{
+    auth::{Gate, grant::Defaults},
+    config::Config,
+    hub::Hub,
+    jwks,
+    metrics::CoreMetrics,
+};
 use convert::Identity;
 use hearth_proto::v1::{
     admin_service_server::AdminServiceServer, presence_service_server::PresenceServiceServer,
@@ -36,6 +42,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 struct Shared {
     hub: Arc<Hub>,
     config: Arc<Config>,
+    gate: Arc<Gate>,
     metrics: CoreMetrics,
     identity: Identity,
     /// What is allowed to those whose token names no rooms.
@@ -77,10 +84,11 @@ impl Core {
             dev_mode: config.auth.is_dev(),
             presence_timeout_ms: config.longest_presence_timeout().as_millis() as u64,
         };
-        let defaults = config.defaults();
+        let (gate, defaults) =
+            (Arc::new(Gate::new(config.auth.clone(), hub.ticket_key())), config.defaults());
         let (config, streams, health) = (Arc::new(config), Streams::default(), OnceLock::new());
-        let shared =
-            Shared { hub, config, metrics, identity, defaults, streams, started: caller::now(), health };
+        let started = caller::now();
+        let shared = Shared { hub, config, gate, metrics, identity, defaults, streams, started, health };
         Self { shared: Arc::new(shared) }
     }
 

@@ -3,7 +3,7 @@ use super::{
     Shared,
     caller::{self, Caller, ONLY},
     convert::{self, Door, Sent},
-    session::{Command, Sessions, may_publish},
+    session::{Command, Sessions, Shown, may_publish},
     status, streams,
 };
 use crate::{
@@ -335,8 +335,8 @@ async fn read(
     mut requests: Streaming<v1::ConnectRequest>,
 ) {
     let mut sessions = Sessions::new(&shared, outbox.clone(), Door::Service, "");
-    let opened = sessions.open(&To { session: ONLY, ..To::default() }, &id, caller.into_session(), false);
-    if let Err(error) = opened {
+    let to = To { session: ONLY, ..To::default() };
+    if let Err(error) = sessions.open(&to, &id, caller.into_session(), (false, Shown::Token)) {
         return outbox.end_with(Some(error));
     }
     let mut warned = None;

@@ -2,7 +2,7 @@
 mod ending;
 mod granting;
 
-pub(super) use granting::may_publish;
+pub(super) use granting::{Shown, may_publish};
 
 use super::{
     Shared,
@@ -10,7 +10,10 @@ use super::{
     convert::{self, Door, Sent},
 };
 use crate::{
-    auth::grant::{Act, Defaults, Grant},
+    auth::{
+        Gate,
+        grant::{Act, Defaults, Grant},
+    },
     config::Config,
     hub::{Delivery, Error, Gone, Hub, JoinRequest, Outbox, Seat, To},
     metrics::CoreMetrics,
@@ -48,6 +51,8 @@ pub(super) enum Command {
     Pull(v1::Pull),
     /// Another token.
     Auth(String),
+    /// A ticket for the session's token.
+    Ticket,
 }
 
 impl Command {
@@ -60,7 +65,7 @@ impl Command {
             | Command::Presence(v1::SetPresence { room, .. })
             | Command::ListOnline(v1::ListOnline { room, .. })
             | Command::Pull(v1::Pull { room, .. }) => Some(room),
-            Command::Ping | Command::Auth(_) => None,
+            Command::Ping | Command::Auth(_) | Command::Ticket => None,
         }
     }
 
@@ -79,6 +84,8 @@ pub(super) struct Session {
     call: bool,
     /// Its place in the directory; none for a single request.
     seat: Option<Seat>,
+    /// What it has shown.
+    shown: Shown,
     /// What it had set where, as an edge brings it from another core.
     metas: BTreeMap<RoomName, Bytes>,
 }
@@ -102,6 +109,7 @@ pub(super) struct Sessions {
     hub: Arc<Hub>,
     config: Arc<Config>,
     defaults: Defaults,
+    gate: Arc<Gate>,
     metrics: CoreMetrics,
     outbox: Arc<Outbox>,
     door: Door,
@@ -115,14 +123,21 @@ pub(super) struct Sessions {
 impl Sessions {
     /// None yet. `edge` is the edge's id; empty for a service.
     pub(super) fn new(shared: &Shared, outbox: Arc<Outbox>, door: Door, edge: &str) -> Self {
-        let (hub, config, metrics) = (shared.hub.clone(), shared.config.clone(), shared.metrics.clone());
+        let (hub, config, gate) = (shared.hub.clone(), shared.config.clone(), shared.gate.clone());
+        let metrics = shared.metrics.clone();
         let origin = hub.presence().origin(edge);
         let (defaults, open, seats) = (shared.defaults.clone(), HashMap::new(), HashMap::new());
-        Self { hub, config, defaults, metrics, outbox, door, origin, open, seats }
+        Self { hub, config, defaults, gate, metrics, outbox, door, origin, open, seats }
     }
 
     /// Lets a session in; `call` is one that is a single request over HTTP.
-    pub(super) fn open(&mut self, to: &To, id: &str, mut grant: Grant, call: bool) -> Result<(), Error> {
+    pub(super) fn open(
+        &mut self,
+        to: &To,
+        id: &str,
+        mut grant: Grant,
+        (call, shown): (bool, Shown),
+    ) -> Result<(), Error> {
         // A limit that its maker did not know of hides it, and lets the session in all the same.
         grant.meta = grant.meta.filter(|meta| meta.len() <= self.config.max_meta_bytes);
         // One that gives a number twice means the later session.
@@ -133,7 +148,7 @@ impl Sessions {
             false => Some(self.hub.directory().enter(&self.outbox, to.session, &grant)?),
         };
         let (rooms, metas) = (HashSet::new(), BTreeMap::new());
-        let session = Session { id: id.into(), grant, rooms, call, seat, metas };
+        let session = Session { id: id.into(), grant, rooms, call, seat, shown, metas };
         let opened =
             Delivery::Opened { to: to.clone(), session: session.id.clone(), grant: session.grant.clone() };
         self.open.insert(to.session, session);
@@ -427,13 +442,17 @@ impl Sessions {
                 self.hub.pull(&self.outbox, to.clone(), room, after).await?;
             }
             (Command::Auth(token), _) => {
-                let auth = &self.config.auth;
+                let gate = &self.gate;
                 // A service has its stream for itself. On a link others would wait too, so whoever must has done so already.
                 let granted = match self.door {
-                    Door::Service => caller::in_time(auth, &token).await,
-                    Door::Edge => auth.admit(&token, caller::now()),
+                    Door::Service => caller::in_time(gate, &token).await,
+                    Door::Edge => gate.admit(&token, caller::now()),
                 };
                 self.refresh(to, granted)?;
+            }
+            (Command::Ticket, _) => {
+                let ticket = session.ticket(&self.gate)?;
+                self.outbox.push(Delivery::Ticket(to.clone(), ticket));
             }
             (_, _) => self.outbox.push(ack(None)),
         }

@@ -8,6 +8,7 @@ use crate::fanout::post::{CallAnswer, Post};
 use crate::metrics::EdgeMetrics;
 use crate::session::key::SessionKey;
 use crate::session::request::{Busy, Credentials, Request, Upstream};
+use crate::wire::command::Token;
 use crate::wire::event::{Code, Failure, Position};
 use crate::wire::presence::Online;
 use slab::Slab;
@@ -58,6 +59,13 @@ pub enum Answer {
         online: Vec<Online>,
         /// How many there are.
         count: u64,
+    },
+    /// A ticket.
+    Ticket {
+        /// The ticket.
+        ticket: Token,
+        /// Until when it may be shown, in microseconds since 1970.
+        expires_us: u64,
     },
 }
 
@@ -206,6 +214,7 @@ fn answer(post: Post) -> Option<(SessionKey, Result<Answer, Failure>)> {
             CallAnswer::Published { position } => {
                 (session, Ok(Answer::Published { position, duplicate: false }))
             }
+            CallAnswer::Ticket { ticket, expires_us } => (session, Ok(Answer::Ticket { ticket, expires_us })),
             CallAnswer::Online { online, count } => (session, Ok(Answer::Online { online, count })),
         },
         Post::Done { session, .. } => (session, Ok(Answer::Done)),

@@ -3,6 +3,7 @@ use crate::fanout::shared::{SharedEvent, SharedPresence};
 pub use crate::session::key::RoomId;
 use crate::session::key::SessionKey;
 use crate::session::request::ClientId;
+use crate::wire::command::Token;
 use crate::wire::event::{Failure, Position};
 use crate::wire::presence::Online;
 use std::sync::Arc;
@@ -241,6 +242,13 @@ pub enum CallAnswer {
         /// How many there are in all.
         count: u64,
     },
+    /// What stands for its token in a URL.
+    Ticket {
+        /// The ticket, which reaches a log as little as a token does.
+        ticket: Token,
+        /// Until when it may be shown, in microseconds since 1970.
+        expires_us: u64,
+    },
 }
 
 /// What any post takes beside the events in it, roughly, in bytes.
@@ -257,6 +265,7 @@ impl Post {
                 Post::Joined { page: events, .. }
                 | Post::Page { events, .. }
                 | Post::History { events, .. } => of(events),
+                Post::Called { answer: CallAnswer::Ticket { ticket, .. }, .. } => ticket.0.len(),
                 Post::Called { answer: CallAnswer::Online { online, .. }, .. } => {
                     online.iter().map(Online::weight).sum()
                 }

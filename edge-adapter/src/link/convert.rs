@@ -123,6 +123,11 @@ pub fn close(session: SessionKey, vanished: bool) -> v1::EdgeFrame {
     of_session(session, 0, Frame::Close(v1::CloseSession { vanished }))
 }
 
+/// A call asks for a ticket.
+pub fn issue_ticket(session: SessionKey, request: u64) -> v1::EdgeFrame {
+    of_session(session, request, Frame::IssueTicket(v1::IssueTicket {}))
+}
+
 /// A session asks who is online in a room.
 pub fn list_online(session: SessionKey, request: u64, room: &str, limit: u32) -> v1::EdgeFrame {
     of_session(session, request, Frame::ListOnline(v1::ListOnline { room: room.to_owned(), limit }))

@@ -103,9 +103,11 @@ pub fn weight(request: &Request) -> usize {
             Request::ListOnline { room, .. } => room.len(),
             Request::Open { who, .. } | Request::Call { who, .. } => id(&who.user) + id(&who.token),
             Request::Refresh { id: own, who, .. } => id(own) + id(&who.token),
-            Request::Close { .. } | Request::Pull { .. } | Request::ShowPresence { .. } | Request::GiveUp => {
-                0
-            }
+            Request::Close { .. }
+            | Request::Pull { .. }
+            | Request::Ticket { .. }
+            | Request::ShowPresence { .. }
+            | Request::GiveUp => 0,
         }
 }
 

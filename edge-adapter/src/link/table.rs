@@ -196,6 +196,7 @@ impl Table {
             Request::ListOnline { session, room, limit } => {
                 self.ask(now, session, What::ListOnline { room, limit });
             }
+            Request::Ticket { session } => self.ask(now, session, What::Ticket),
             Request::Pull { session, room, after } => self.pull(session, &room, after),
             Request::GiveUp => self.give_up(),
         }
@@ -408,6 +409,7 @@ impl Table {
                 Post::Refused { session, failure }
             }
             What::Refresh { id, .. } => Post::Failed { session, due: true, id, name: None, failure },
+            What::Ticket => Post::Failed { session, due: true, id: None, name: None, failure },
             What::Join { id, room: name, .. } => Post::JoinFailed { session, id, name, failure },
             What::Leave { id, room: name } => Post::LeaveFailed { session, id, name, failure },
             // Of a publish without an id only a failure is told, so nobody counts on an answer.

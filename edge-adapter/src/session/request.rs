@@ -173,6 +173,11 @@ pub enum Request {
         /// At most this many.
         limit: u32,
     },
+    /// Asks for a ticket that stands for the session's token; for a call. Answered by `Called`, or by `Failed`.
+    Ticket {
+        /// Who asks.
+        session: SessionKey,
+    },
     /// The socket has room for the next page of a replay. Answered by `Page`, or by `Joined` anew.
     Pull {
         /// Who asks.

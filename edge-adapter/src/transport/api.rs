@@ -11,7 +11,7 @@ pub mod params;
 pub mod told;
 
 pub use answers::{BodyRefused, NotFound, PageRefused, Refused, Superseded};
-pub use bodies::{Polled, Present, Readiness, StreamEvent};
+pub use bodies::{Polled, Present, Readiness, StreamEvent, Ticket};
 pub use commands::{Publish, Shown};
 pub use names::Problem as Refusal;
 pub use told::{AckEnvelope, HistoryPage};

@@ -24,6 +24,7 @@ pub mod refusals;
 pub mod rest;
 pub mod server;
 pub mod sse;
+pub mod tickets;
 pub mod tls;
 pub mod visitor;
 pub mod websocket;
@@ -44,7 +45,7 @@ use crate::wire::event::{Code, Failure};
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{from_fn_with_state, map_response};
-use axum::routing::{MethodRouter, any, get};
+use axum::routing::{MethodRouter, any, get, post};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD, Engine};
 use std::fmt;
 use std::sync::Arc;
@@ -123,6 +124,7 @@ fn routes(doors: &Arc<Doors>) -> Vec<(&'static str, MethodRouter<Arc<Doors>>)> {
         ("/poll/{*room}", any(long_poll::room).layer(guard.clone())),
         ("/events", any(sse::rooms).layer(guard.clone())),
         ("/events/{*room}", any(sse::room).layer(guard.clone())),
+        ("/tickets", open(post(tickets::issue))),
         ("/rooms/{room}/messages", open(get(rest::history).post(rest::publish))),
         ("/rooms/{room}/presence", open(get(rest::online).put(rest::show))),
     ]

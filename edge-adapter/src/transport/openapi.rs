@@ -1,6 +1,6 @@
 //! `/openapi.json`: the operations, as they stand at their handlers.
 use crate::transport::api::{PageRefused, as_it_is, described, told};
-use crate::transport::{asyncapi, long_poll, pages, rest, sse};
+use crate::transport::{asyncapi, long_poll, pages, rest, sse, tickets};
 use axum::response::Response;
 use serde_json::Value;
 use std::sync::LazyLock;
@@ -29,6 +29,7 @@ fields and parameters are ignored. A request whose head is larger than 16 KiB, o
         rest::publish,
         rest::online,
         rest::show,
+        tickets::issue,
         pages::playground,
         pages::healthz,
         pages::readyz,
@@ -40,6 +41,7 @@ fields and parameters are ignored. A request whose head is larger than 16 KiB, o
     tags(
         (name = "streams", description = "Being in rooms"),
         (name = "rooms", description = "Single requests, by those who need not be in the room"),
+        (name = "tokens", description = "What stands for a token"),
         (name = "pages", description = "What is served beside the rooms"),
     )
 )]

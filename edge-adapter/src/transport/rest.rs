@@ -150,7 +150,7 @@ pub async fn show(State(doors): State<Arc<Doors>>, request: Request<Body>) -> Re
 }
 
 /// Answers a request. What is left of the body of one that fails is read away.
-async fn with_body(
+pub(super) async fn with_body(
     request: Request<Body>,
     answer: impl AsyncFnOnce(&Parts, &mut Body) -> Result<Response, Problem>,
 ) -> Response {
@@ -164,19 +164,17 @@ async fn with_body(
     }
 }
 
-/// Who asks, and about which room.
-struct Caller<'a> {
+/// A request that this edge takes now: who asks, and what it is counted under.
+pub(super) struct Asking<'a> {
     doors: &'a Doors,
-    room: Arc<str>,
     /// Who it says that it is.
     who: Credentials,
-    /// Under what it was counted.
     charged: Option<String>,
     visitor: Option<Arc<Visitor>>,
 }
 
-impl<'a> Caller<'a> {
-    fn admit(doors: &'a Doors, parts: &Parts) -> Result<Caller<'a>, Problem> {
+impl<'a> Asking<'a> {
+    pub(super) fn admit(doors: &'a Doors, parts: &Parts) -> Result<Asking<'a>, Problem> {
         if doors.draining.is_cancelled() {
             doors.metrics.http_refusal("draining");
             return Err(Problem::not_now(Code::Unavailable, "this edge is going away", DRAINING_RETRY_MS));
@@ -191,29 +189,46 @@ impl<'a> Caller<'a> {
             doors.metrics.http_refusal("rate");
             Failure::new(Code::ResourceExhausted, "too many requests").retry_after_ms(wait)
         })?;
+        Ok(Asking { doors, who, charged, visitor })
+    }
+
+    /// Asks one thing of the core.
+    pub(super) async fn ask(&self, request: impl FnOnce(SessionKey) -> Ask) -> Result<Answer, Problem> {
+        let asked = self.doors.calls.ask(self.who.clone(), self.charged.as_deref(), request).await;
+        asked.map_err(|error| match error {
+            CallError::Failed(failure) => {
+                if let Some(visitor) = &self.visitor
+                    && failure.code == Code::Unauthenticated
+                {
+                    visitor.unauthenticated();
+                }
+                failure.into()
+            }
+            CallError::Busy(wait) => {
+                self.doors.metrics.http_refusal("busy");
+                Problem::not_now(Code::ResourceExhausted, "this edge has too much to do", wait)
+            }
+        })
+    }
+}
+
+/// Who asks, and about which room.
+struct Caller<'a> {
+    asking: Asking<'a>,
+    room: Arc<str>,
+}
+
+impl<'a> Caller<'a> {
+    fn admit(doors: &'a Doors, parts: &Parts) -> Result<Caller<'a>, Problem> {
+        let asking = Asking::admit(doors, parts)?;
         // `/rooms/{room}/…`, as the router has seen.
         let room = parts.uri.path().split('/').nth(2).and_then(query::decode_path);
         let room = room.filter(|room| name::room(room).is_ok()).ok_or(BadName::Room)?;
-        Ok(Caller { doors, room: room.into(), who, charged, visitor })
+        Ok(Caller { asking, room: room.into() })
     }
 
     async fn ask(&self, request: impl FnOnce(SessionKey) -> Ask) -> Result<Answer, Problem> {
-        self.doors.calls.ask(self.who.clone(), self.charged.as_deref(), request).await.map_err(|error| {
-            match error {
-                CallError::Failed(failure) => {
-                    if let Some(visitor) =
-                        self.visitor.as_ref().filter(|_| failure.code == Code::Unauthenticated)
-                    {
-                        visitor.unauthenticated();
-                    }
-                    failure.into()
-                }
-                CallError::Busy(wait) => {
-                    self.doors.metrics.http_refusal("busy");
-                    Problem::not_now(Code::ResourceExhausted, "this edge has too much to do", wait)
-                }
-            }
-        })
+        self.asking.ask(request).await
     }
 
     fn ack(&self, id: Option<&str>, acked: Acked<'_>) -> Response {
@@ -222,7 +237,7 @@ impl<'a> Caller<'a> {
 }
 
 /// The core said something that answers another question.
-fn unexpected() -> Problem {
+pub(super) fn unexpected() -> Problem {
     Failure::new(Code::Internal, "the core answered something else").into()
 }
 

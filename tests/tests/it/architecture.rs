@@ -17,8 +17,6 @@ struct Wall {
 }
 
 const GRPC: [&str; 3] = ["tonic", "prost", SCHEMA];
-/// The same, and TLS, which is a door's affair.
-const GRPC_AND_TLS: [&str; 4] = ["tonic", "prost", SCHEMA, "tokio_rustls"];
 /// What does no I/O in an edge does not name what does.
 const EDGE_PURE: [&str; 10] =
     ["tokio", "tokio_rustls", "tonic", "prost", SCHEMA, "axum", "hyper", "hyper_util", "std::net", "std::fs"];

@@ -31,6 +31,7 @@ mod secure_link;
 mod sse;
 mod sse_faults;
 mod storm;
+mod tickets;
 mod tls;
 mod tokens;
 mod typing;

@@ -84,8 +84,18 @@ async fn every_fault_at_every_door() {
         ("another issuer", signed(&|claims| claims["iss"] = json!("them"))),
         ("too long", signed(&|claims| claims["pad"] = json!("x".repeat(9000)))),
     ];
-    let doors =
-        ["ws ?token", "ws header", "ws protocol", "ws auth", "sse", "poll", "rest", "call", "Connect"];
+    let doors = [
+        "ws ?token",
+        "ws header",
+        "ws protocol",
+        "ws auth",
+        "sse",
+        "poll",
+        "rest",
+        "ticket",
+        "call",
+        "Connect",
+    ];
     let mut table = format!("{:18}", "token");
     doors.iter().for_each(|door| table.push_str(&format!(" {door:>21}")));
     for (fault, token) in &rows {
@@ -110,6 +120,7 @@ async fn every_fault_at_every_door() {
         let poll = http::get(http, "/poll/r?timeout=0", headers).await;
         seen.push(poll.status.to_string());
         seen.push(http::get(http, "/rooms/r/messages", headers).await.status.to_string());
+        seen.push(http::send(http, "POST", "/tickets", headers, "").await.status.to_string());
         let mut rooms = RoomServiceClient::new(grpc.clone());
         let list = v1::ListMessagesRequest { room: "r".into(), ..Default::default() };
         let listed = rooms.list_messages(call(list, token)).await;
@@ -123,11 +134,11 @@ async fn every_fault_at_every_door() {
             .enumerate()
             .map(|(at, _)| match (*fault, at) {
                 ("good", 0..=3) => "welcome ann".into(),
-                ("good", 4..=6) => "200".into(),
+                ("good", 4..=7) => "200".into(),
                 ("good", _) => "Ok".into(),
                 // A request's head of more than 16 KiB never comes this far; this one does.
                 (_, 0..=3) => "1008 unauthenticated".into(),
-                (_, 4..=6) => "401".into(),
+                (_, 4..=7) => "401".into(),
                 _ => "Unauthenticated".into(),
             })
             .collect();
@@ -546,12 +557,18 @@ async fn no_secret_reaches_a_log() {
     let mut rooms = RoomServiceClient::new(channel(core.grpc()).await);
     let list = v1::ListMessagesRequest { room: "r".into(), ..Default::default() };
     rooms.list_messages(call(list, &token)).await.unwrap();
+    let made = http::send(edge.http(), "POST", &format!("/tickets?token={token}"), &[], "").await;
+    let made: Value = serde_json::from_str(&made.body).unwrap();
+    let ticket = made["ticket"].as_str().unwrap();
+    Client::enter(edge.http(), &format!("/ws/r?token={ticket}")).await;
+    http::get(edge.http(), &format!("/poll/r?timeout=0&token={ticket}"), &[]).await;
     ann.publish("r", "the last").await;
     for process in [&core, &edge] {
         let said = process.said();
         assert!(said.contains("TRACE"), "it logs: {said}");
         let signature = token.rsplit_once('.').unwrap().1;
-        for secret in [&*token, signature, SECRET, "between-us"] {
+        let signed = ticket.rsplit_once('.').unwrap().1;
+        for secret in [&*token, signature, ticket, signed, SECRET, "between-us"] {
             let at = said.find(secret).map(|at| &said[at.saturating_sub(200)..at]);
             assert_eq!(at, None, "a secret stands behind this");
         }

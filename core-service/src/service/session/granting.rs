@@ -1,10 +1,13 @@
 //! What a session is granted: when it comes, and when it brings another token.
-use super::Sessions;
+use super::{Session, Sessions};
 use crate::{
     auth::{
+        Gate,
         grant::{Act, Grant},
+        ticket::{Ticket, Tickets},
         token::BadToken,
     },
+    engine::EngineError,
     hub::{Delivery, Error, Gone, To},
     room::{
         event::Kind,
@@ -17,6 +20,43 @@ use crate::{
 };
 use hearth_proto::v1;
 use std::sync::Arc;
+
+/// What a session has shown to be let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::service) enum Shown {
+    /// A token, or in dev mode a name.
+    Token,
+    /// A ticket.
+    Ticket,
+    /// Its edge has said what another core granted: nobody knows for what.
+    Grant,
+}
+
+impl Shown {
+    /// By what an edge passes on.
+    pub(in crate::service) fn by(credentials: Option<&v1::open_session::Credentials>, token: &str) -> Shown {
+        match credentials {
+            Some(v1::open_session::Credentials::Reopened(_)) => Shown::Grant,
+            _ if Tickets::is_one(token) => Shown::Ticket,
+            _ => Shown::Token,
+        }
+    }
+}
+
+impl Session {
+    /// A ticket for its token. A ticket makes no other: what was read in a URL would be good for ever.
+    pub(super) fn ticket(&self, gate: &Gate) -> Result<Ticket, Error> {
+        match self.shown {
+            Shown::Token => {}
+            Shown::Ticket => return Err(Error::Forbidden("a ticket makes no other ticket: show the token")),
+            Shown::Grant => return Err(Error::Engine(EngineError::Away("the core was replaced".into()))),
+        }
+        gate.ticket(&self.grant, caller::now()).map_err(|error| match error {
+            BadToken::TooLong => Error::Forbidden("the token says too much to fit into a ticket"),
+            error => caller::unauthenticated(&error),
+        })
+    }
+}
 
 impl Sessions {
     /// What a session of an edge may do, by what it or its edge presents. In dev mode it is whoever it says; nobody in particular is a guest.
@@ -55,7 +95,7 @@ impl Sessions {
                 Ok(grant)
             }
             named => {
-                let granted = self.config.auth.admit(token, now);
+                let granted = self.gate.admit(token, now);
                 if let Some(grant) = granted.map_err(|error| caller::unauthenticated(&error))? {
                     return Ok(grant);
                 }

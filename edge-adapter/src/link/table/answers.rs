@@ -6,6 +6,7 @@ use super::{
     v1,
 };
 use crate::fanout::post::CallAnswer;
+use crate::wire::command::Token;
 use hearth_proto::v1::{CoreFrame, core_frame::Frame};
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ impl Table {
             Some(Frame::Opened(opened)) => self.opened(key, request, opened),
             Some(Frame::Refused(error)) => self.refused(key, error),
             Some(Frame::Presence(presence)) => self.presence(presence),
+            Some(Frame::Ticket(ticket)) => self.ticket(key, request, ticket),
             Some(Frame::Online(list)) => self.online(key, request, list),
             // The first two are the worker's; what is newer than this build was not asked for.
             Some(Frame::Attached(_) | Frame::Goodbye(_)) | None => {}
@@ -338,6 +340,21 @@ impl Table {
         }
     }
 
+    fn ticket(&mut self, key: SessionKey, request: u64, v1::Ticket { ticket, expires_at }: v1::Ticket) {
+        let Some(pending) = self.answered(key, request) else { return };
+        match (&pending.what, expires_at) {
+            (What::Ticket, Some(expires_at)) => {
+                let (ticket, expires_us) = (Token(ticket.into()), convert::micros(expires_at));
+                let answer = CallAnswer::Ticket { ticket, expires_us };
+                self.out.post(key, Post::Called { session: key, answer });
+            }
+            _ => {
+                let failure = Failure::new(Code::Internal, "the core answered something else");
+                self.failed(pending, failure);
+            }
+        }
+    }
+
     fn error(&mut self, now: Instant, session: u64, request: u64, error: v1::Error) {
         let name = error.room.clone();
         let failure = convert::failure(error);
@@ -347,6 +364,12 @@ impl Table {
         }
         let key = SessionKey::from_number(session);
         if let Some(pending) = self.answered(key, request) {
+            // So an older core says that it does not know what is asked: it is not the caller who is at fault.
+            let is_strange = matches!(pending.what, What::Ticket) && failure.code == Code::InvalidArgument;
+            let failure = match is_strange {
+                true => Failure::new(Code::Unavailable, "this core makes no tickets yet"),
+                false => failure,
+            };
             self.failed(pending, failure);
         } else if self.sessions.contains_key(&key) {
             if self.is_pull(key, request, &name) {

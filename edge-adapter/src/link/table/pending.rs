@@ -90,6 +90,7 @@ pub enum What {
         room: Arc<str>,
         limit: u32,
     },
+    Ticket,
 }
 
 impl Pending {
@@ -119,6 +120,7 @@ impl Pending {
             What::History { room, after, before, limit, .. } => {
                 convert::history(session, number, room, *after, *before, *limit)
             }
+            What::Ticket => convert::issue_ticket(session, number),
             What::ListOnline { room, limit } => convert::list_online(session, number, room, *limit),
         }
     }
@@ -128,6 +130,8 @@ impl Pending {
         match &self.what {
             // Without a key, or without knowing where it was sent to, a second time might be a second event.
             What::Publish { id, epoch, .. } => id.is_some() && epoch.is_some(),
+            // Another core has not seen the token.
+            What::Ticket => false,
             What::Open { .. }
             | What::Refresh { .. }
             | What::Join { .. }
@@ -149,6 +153,7 @@ impl Pending {
                     id(own) + room.len() + since.as_ref().map_or(0, |since| since.epoch.len())
                 }
                 What::Leave { id: own, room } | What::History { id: own, room, .. } => id(own) + room.len(),
+                What::Ticket => 0,
                 What::ListOnline { room, .. } => room.len(),
                 What::Presence { id: own, room, meta } => {
                     id(own) + room.len() + meta.as_ref().map_or(0, |meta| meta.len())

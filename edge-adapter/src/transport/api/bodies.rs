@@ -1,5 +1,5 @@
 //! What is answered over HTTP alone: envelopes in other wrappings, and what is no envelope.
-use super::names::Online;
+use super::names::{Online, Timestamp};
 use super::told::Envelope;
 use utoipa::ToSchema;
 
@@ -52,6 +52,15 @@ pub struct Present {
     pub online: Vec<Online>,
     /// How many there are in all.
     pub count: u64,
+}
+
+/// What stands for a token.
+#[derive(ToSchema)]
+pub struct Ticket {
+    /// Good wherever a token is: in a URL, a subprotocol, a header, an `auth`, and by gRPC.
+    pub ticket: String,
+    /// Until when it may be shown.
+    pub expires_at: Timestamp,
 }
 
 /// Whether new clients are welcome.
