@@ -179,12 +179,6 @@ async fn too_many(case: Case) -> Outcome {
     // A request is counted to its user.
     let user = format!("ann-{}", case.transport.name());
     let mut ann = Session::connect(doors, case.transport, &user).await;
-    if case.transport.is_service() {
-        for n in 0..50 {
-            ann.text(&case.room, &n.to_string()).await;
-        }
-        return Outcome::ByTheContract("--rate-limit is a setting of edges: services are not limited");
-    }
     let mut refused = None;
     for n in 0..50 {
         let answer = ann.publish(&case.room, "text", Some(&n.to_string()), "{}").await;

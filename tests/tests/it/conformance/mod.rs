@@ -47,7 +47,6 @@ const BY_THE_CONTRACT: &[(&str, &[Transport])] = &[
     ("typing: ends with its session", &STREAMS),
     ("error: failed_precondition", &STREAMS),
     ("error: permission_denied to publish", &[Transport::Connect]),
-    ("error: resource_exhausted, rate", &[Transport::Connect]),
 ];
 
 /// How a body ended that did not fail.
