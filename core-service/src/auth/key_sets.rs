@@ -4,7 +4,7 @@
 //! whoever brought it may wait for a [`Search`], within bounds.
 use super::keys::{BadKey, Key};
 use super::rotation::Rotation;
-use super::{digest, token::BadToken};
+use super::{bad_token::BadToken, digest};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};

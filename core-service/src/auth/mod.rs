@@ -3,6 +3,7 @@
 //! [`keys`] are what tokens are verified with, [`key_sets`] those that are fetched from where they are published, as [`rotation`] says when;
 //! [`token`] verifies one and reads its claims, [`ticket`] makes and takes what stands for one in a URL, [`grant`] is what comes of it: a user and its
 //! rights; [`revocation`] takes it back. Time is an argument.
+mod bad_token;
 mod crypto;
 pub mod grant;
 pub mod key_sets;

@@ -4,13 +4,13 @@
 use crate::config::Defence;
 use crate::config::network::{self, Network};
 use crate::fanout::shards::Shards;
+use crate::transport::addresses::{Addresses, NoMore};
 use crate::transport::refusals::Refusals;
 use crate::transport::visitor::Visitor;
 use http::HeaderMap;
-use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Semaphore;
 
 /// How many long answers a connection may be given at the same time: with half a megabyte each they hold as much as two sessions that
@@ -36,15 +36,14 @@ pub struct Connections {
     /// 0 is no limit.
     max: usize,
     http: Arc<AtomicUsize>,
-    addresses: Arc<Addresses>,
+    clients: Clients,
 }
 
-#[derive(Debug)]
-struct Addresses {
-    /// 0 is no limit, and nothing is counted.
-    max: usize,
-    counts: Mutex<HashMap<IpAddr, usize>>,
-    trusted: Vec<Network>,
+/// Whose connections they are.
+#[derive(Debug, Clone)]
+struct Clients {
+    addresses: Arc<Addresses>,
+    trusted: Arc<[Network]>,
     refusals: Arc<Refusals>,
 }
 
@@ -55,28 +54,20 @@ pub struct Permit {
     peer: IpAddr,
     /// Who is behind it; a trusted proxy says that with each request.
     visitor: Option<Arc<Visitor>>,
-    addresses: Arc<Addresses>,
+    clients: Clients,
     /// How many more long answers it may be given at the same time.
     pub turns: Arc<Semaphore>,
-}
-
-/// One connection of an address.
-#[derive(Debug)]
-pub struct AddressPermit {
-    addresses: Arc<Addresses>,
-    address: IpAddr,
 }
 
 impl Connections {
     /// Counts the connections of an edge beside the sessions of `shards`.
     pub fn new(shards: Shards, max: usize, max_per_address: usize, defence: &Defence) -> Self {
-        let addresses = Arc::new(Addresses {
-            max: max_per_address,
-            counts: Mutex::default(),
-            trusted: defence.trusted_proxies.clone(),
+        let clients = Clients {
+            addresses: Addresses::new(max_per_address),
+            trusted: defence.trusted_proxies.clone().into(),
             refusals: Arc::new(Refusals::new(defence.max_refused_tokens)),
-        });
-        Self { shards, max, http: Arc::default(), addresses }
+        };
+        Self { shards, max, http: Arc::default(), clients }
     }
 
     /// Takes one more, if there is room.
@@ -84,11 +75,11 @@ impl Connections {
         if self.max > 0 && self.count() >= self.max {
             return Err(Full::Edge);
         }
-        let addresses = self.addresses.clone();
-        let visitor = if addresses.trusts(peer) { None } else { Some(addresses.visitor(peer)?) };
+        let clients = self.clients.clone();
+        let visitor = if clients.trust(peer) { None } else { Some(clients.visitor(peer)?) };
         self.http.fetch_add(1, Ordering::AcqRel);
         let turns = Arc::new(Semaphore::new(LONG_ANSWERS));
-        Ok(Permit { http: self.http.clone(), peer, visitor, addresses, turns })
+        Ok(Permit { http: self.http.clone(), peer, visitor, clients, turns })
     }
 
     /// How many there are.
@@ -97,32 +88,15 @@ impl Connections {
     }
 }
 
-impl Addresses {
-    fn trusts(&self, peer: IpAddr) -> bool {
+impl Clients {
+    fn trust(&self, peer: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(peer))
     }
 
-    fn visitor(self: &Arc<Self>, address: IpAddr) -> Result<Arc<Visitor>, Full> {
+    fn visitor(&self, address: IpAddr) -> Result<Arc<Visitor>, Full> {
         let address = network::counted(address);
-        let place = match self.max {
-            0 => None,
-            _ => Some(self.admit(address).ok_or(Full::Address)?),
-        };
+        let place = self.addresses.admit(address).map_err(|NoMore| Full::Address)?;
         Ok(Arc::new(Visitor::new(address, self.refusals.clone(), place)))
-    }
-
-    fn admit(self: &Arc<Self>, address: IpAddr) -> Option<AddressPermit> {
-        let mut counts = self.counts();
-        let count = counts.entry(address).or_insert(0);
-        (*count < self.max).then(|| {
-            *count += 1;
-            AddressPermit { addresses: self.clone(), address }
-        })
-    }
-
-    /// Counts stay right whatever panics: each change is one step.
-    fn counts(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -133,24 +107,12 @@ impl Permit {
             return Ok(visitor.clone());
         }
         let lines = headers.get_all(FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok());
-        self.addresses.visitor(network::client(&self.addresses.trusted, self.peer, lines))
+        self.clients.visitor(network::client(&self.clients.trusted, self.peer, lines))
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         self.http.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-impl Drop for AddressPermit {
-    fn drop(&mut self) {
-        let mut counts = self.addresses.counts();
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.address);
-            }
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! The doors: everything that comes in by HTTP. What is a room's session leaves HTTP behind at once and goes to a
 //! shard; the rest is small pages.
+pub mod addresses;
 pub mod api;
 pub mod asked;
 pub mod asyncapi;

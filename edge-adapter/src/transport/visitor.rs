@@ -1,7 +1,7 @@
 //! Who is behind a request: one address, which may be behind a proxy, and its share of the connections.
 use crate::fanout::newcomer::Bond;
 use crate::transport::Doors;
-use crate::transport::connections::AddressPermit;
+use crate::transport::addresses::AddressPermit;
 use crate::transport::problem::Problem;
 use crate::transport::refusals::Refusals;
 use crate::wire::event::Code;

@@ -3,6 +3,7 @@
 use super::{
     Cli, Command, command,
     namespaces::{self, NamespaceTable},
+    values::as_flag,
 };
 use clap::{ArgMatches, FromArgMatches};
 use std::{collections::BTreeMap, ffi::OsString, fs, io};
@@ -95,19 +96,6 @@ fn known_keys(command: &clap::Command) -> Vec<String> {
     }
     keys.retain(|key| !["help", "version", "table"].contains(&key.as_str()));
     keys
-}
-
-/// A TOML value as it would be typed behind its flag.
-pub(super) fn as_flag(value: &toml::Value) -> Option<String> {
-    match value {
-        toml::Value::String(text) => Some(text.clone()),
-        toml::Value::Integer(number) => Some(number.to_string()),
-        toml::Value::Boolean(on) => Some(on.to_string()),
-        toml::Value::Array(items) => {
-            items.iter().map(|item| item.as_str()).collect::<Option<Vec<_>>>().map(|items| items.join(","))
-        }
-        _ => None,
-    }
 }
 
 fn with_defaults(command: clap::Command, values: &Values) -> clap::Command {

@@ -1,8 +1,7 @@
 //! `[namespaces.chat]` in `hearth.toml`: what is otherwise in the rooms of a namespace. The same keys as flags, checked by the same parsers.
 use super::{
     CoreSettings, HISTORY_TTL_MIN, Limits, MESSAGE_MAX, PRESENCE_TIMEOUT_MIN,
-    file::as_flag,
-    values::{LONGEST, acts, bytes, duration},
+    values::{LONGEST, acts, as_flag, bytes, duration},
 };
 use clap::{CommandFactory, Parser};
 use hearth_core::{

@@ -36,6 +36,19 @@ pub fn bytes(bounds: RangeInclusive<usize>) -> impl Fn(&str) -> Result<usize, St
     }
 }
 
+/// A TOML value as it would be typed behind its flag.
+pub fn as_flag(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Boolean(on) => Some(on.to_string()),
+        toml::Value::Array(items) => {
+            items.iter().map(|item| item.as_str()).collect::<Option<Vec<_>>>().map(|items| items.join(","))
+        }
+        _ => None,
+    }
+}
+
 /// What is allowed in rooms: names with commas between them.
 pub fn acts(text: &str) -> Result<Acts, String> {
     let names: Vec<&str> = text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
