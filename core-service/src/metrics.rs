@@ -52,7 +52,7 @@ pub struct CoreMetrics {
     pub overflows: Counter,
     /// Commands of services' streams that came too soon.
     pub rate_refusals: Counter,
-    /// TLS handshakes that came to nothing.
+    /// Handshakes that came to nothing.
     pub tls_failures: Counter,
     publishes: Family<Outcome, Counter>,
     publish_seconds: Histogram,
@@ -119,7 +119,7 @@ impl CoreMetrics {
         );
         registry.register(
             "tls_failures",
-            "TLS handshakes that came to nothing",
+            "Handshakes that came to nothing, and silent connections that gave way to others",
             metrics.tls_failures.clone(),
         );
         registry.register("publishes", "Publishes by outcome", metrics.publishes.clone());

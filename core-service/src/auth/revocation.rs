@@ -1,5 +1,5 @@
 //! Tokens that are worthless before they end. Pure: time is an argument.
-use super::grant::Grant;
+use super::{grant::Grant, token::LEEWAY};
 use crate::room::id::UserName;
 use std::{collections::HashMap, time::Duration};
 
@@ -22,12 +22,13 @@ pub struct Revocation {
 }
 
 impl Revocation {
-    /// Whether it hits what was granted for a token. A token that does not say when it was issued was issued before.
+    /// Whether it hits what was granted for a token. A token that does not say when it was issued was issued before; one whose maker's clock
+    /// is ahead may have been.
     pub fn hits(&self, grant: &Grant) -> bool {
         match &self.revoked {
             Revoked::Token(id) => grant.token_id.as_ref() == Some(id),
             Revoked::User(user, before) => {
-                grant.subject == *user && grant.issued_at.unwrap_or_default() <= *before
+                grant.subject == *user && grant.issued_at.unwrap_or_default() <= *before + LEEWAY
             }
         }
     }
@@ -77,21 +78,21 @@ impl Revocations {
         Ok(())
     }
 
-    /// Whether the token that this was granted for is worthless. What should have been forgotten hits nothing that goes on.
-    pub fn hit(&self, grant: &Grant) -> bool {
+    /// Whether the token that this was granted for is worthless.
+    pub fn hit(&self, now: Duration, grant: &Grant) -> bool {
         if self.is_empty() {
             return false;
         }
-        let token = grant.token_id.as_ref().is_some_and(|id| self.tokens.contains_key(id));
-        let user = self.users.get(&grant.subject);
-        token || user.is_some_and(|(before, _)| grant.issued_at.unwrap_or_default() <= *before)
+        let token = grant.token_id.as_ref().and_then(|id| self.tokens.get(id));
+        let issued = grant.issued_at.unwrap_or_default();
+        let user = self.users.get(&grant.subject).filter(|(before, _)| issued <= *before + LEEWAY);
+        token.is_some_and(|until| holds(now, *until)) || user.is_some_and(|(_, until)| holds(now, *until))
     }
 
     /// Forgets those whose tokens have ended.
     pub fn forget(&mut self, now: Duration) {
-        let holds = |until: &Option<Duration>| until.is_none_or(|until| until > now);
-        self.tokens.retain(|_, until| holds(until));
-        self.users.retain(|_, (_, until)| holds(until));
+        self.tokens.retain(|_, until| holds(now, *until));
+        self.users.retain(|_, (_, until)| holds(now, *until));
     }
 
     /// How many there are.
@@ -103,6 +104,11 @@ impl Revocations {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// As long as a token that ends then is still taken.
+fn holds(now: Duration, until: Option<Duration>) -> bool {
+    until.is_none_or(|until| until + LEEWAY > now)
 }
 
 /// None is for good.
@@ -144,16 +150,17 @@ mod tests {
             (granted("bob", Some("b"), Some(1)), false),
             (granted("bob", None, None), false),
             (granted("ann", Some("b"), Some(100)), true),
-            (granted("ann", Some("b"), Some(101)), false),
+            (granted("ann", Some("b"), Some(105)), true),
+            (granted("ann", Some("b"), Some(106)), false),
             (granted("ann", None, None), true),
         ] {
-            assert_eq!(held.hit(&grant), hit, "{grant:?}");
+            assert_eq!(held.hit(at(0), &grant), hit, "{grant:?}");
             let one_by_one = token("a", None).hits(&grant) || of_user("ann", 100, None).hits(&grant);
             assert_eq!(one_by_one, hit, "{grant:?}");
         }
         // A service that speaks in ann's name has a token of its own.
         let service = Grant { subject: user("svc"), ..granted("ann", None, Some(1)) };
-        assert!(!held.hit(&service));
+        assert!(!held.hit(at(0), &service));
     }
 
     #[test]
@@ -163,10 +170,13 @@ mod tests {
         held.add(at(0), of_user("ann", 50, Some(500))).unwrap();
         held.add(at(0), token("a", Some(500))).unwrap();
         held.add(at(0), token("a", None)).unwrap();
-        held.forget(at(999));
-        assert!(held.hit(&granted("ann", None, Some(100))) && held.hit(&granted("bob", Some("a"), None)));
-        held.forget(at(1000));
-        assert!(!held.hit(&granted("ann", None, Some(100))) && held.hit(&granted("bob", Some("a"), None)));
+        let (ann, bob) = (granted("ann", None, Some(100)), granted("bob", Some("a"), None));
+        // As long as a token that ends then is taken, and no longer, whether or not it has been forgotten yet.
+        assert!(held.hit(at(1004), &ann) && !held.hit(at(1005), &ann) && held.hit(at(1005), &bob));
+        held.forget(at(1004));
+        assert_eq!(held.len(), 2);
+        held.forget(at(1005));
+        assert_eq!(held.len(), 1);
     }
 
     #[test]
@@ -174,9 +184,10 @@ mod tests {
         let mut held = Revocations::new(2);
         held.add(at(0), token("a", Some(10))).unwrap();
         held.add(at(0), token("b", None)).unwrap();
-        assert_eq!(held.add(at(9), token("c", None)), Err(Full));
-        held.add(at(9), token("b", Some(20))).unwrap();
-        held.add(at(10), token("c", None)).unwrap();
-        assert!(!held.hit(&granted("u", Some("a"), None)) && held.hit(&granted("u", Some("b"), None)));
+        assert_eq!(held.add(at(14), token("c", None)), Err(Full));
+        held.add(at(14), token("b", Some(20))).unwrap();
+        held.add(at(15), token("c", None)).unwrap();
+        let of = |id| granted("u", Some(id), None);
+        assert!(!held.hit(at(15), &of("a")) && held.hit(at(15), &of("b")) && held.hit(at(15), &of("c")));
     }
 }

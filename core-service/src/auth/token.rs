@@ -15,7 +15,7 @@ use std::time::Duration;
 /// The longest token, in bytes: what a browser can put into a header beside all else.
 pub const TOKEN_MAX: usize = 8 * 1024;
 /// By how much clocks may differ.
-const LEEWAY: Duration = Duration::from_secs(5);
+pub const LEEWAY: Duration = Duration::from_secs(5);
 
 /// Verifies tokens.
 #[derive(Debug, Clone, Default)]
@@ -126,7 +126,8 @@ impl Verifier {
         if end + LEEWAY <= now {
             return Err(BadToken::Expired);
         }
-        if nbf.is_some_and(|begin| since_1970(begin) > now + LEEWAY) {
+        // One that was issued later than now could not be taken back with what was issued up to now.
+        if [nbf, iat].into_iter().flatten().any(|begin| since_1970(begin) > now + LEEWAY) {
             return Err(BadToken::NotYet);
         }
         if self.issuer.is_some() && iss.as_deref() != self.issuer.as_deref() {

@@ -8,7 +8,7 @@ use crate::{
         grant::Grant,
         revocation::{Full, Revocation, Revocations},
     },
-    room::id::UserName,
+    room::{Now, id::UserName},
 };
 use slab::Slab;
 use std::{
@@ -53,17 +53,22 @@ impl Directory {
         Arc::new(Directory { inner: Mutex::new(inner), sessions_max })
     }
 
-    /// Lets a session or stream in, unless its token is worthless or its user has too many.
+    /// Lets a session or stream in, unless its token is worthless, or it `counts` and its user has too many: what an edge brings from another link
+    /// was let in there, and may stand here twice until that link is seen to be dead. Services are not counted.
     pub fn enter(
         self: &Arc<Self>,
         outbox: &Arc<Outbox>,
         session: u64,
         grant: &Arc<Grant>,
+        counts: bool,
     ) -> Result<Seat, Error> {
         let mut inner = self.lock();
         inner.check(grant)?;
-        let seats = inner.users.get(&grant.user).map_or(0, Vec::len);
-        if self.sessions_max > 0 && seats >= self.sessions_max {
+        if counts
+            && !grant.service
+            && self.sessions_max > 0
+            && inner.seats_of(&grant.user) >= self.sessions_max
+        {
             return Err(Error::Exhausted(TOO_MANY.into()));
         }
         let entry = Entry { outbox: outbox.clone(), session, grant: grant.clone() };
@@ -112,7 +117,14 @@ impl Directory {
 
 impl Inner {
     fn check(&self, grant: &Grant) -> Result<(), Error> {
-        if self.revocations.hit(grant) { Err(Error::Revoked) } else { Ok(()) }
+        let now = Duration::from_micros(Now::read().micros);
+        if self.revocations.hit(now, grant) { Err(Error::Revoked) } else { Ok(()) }
+    }
+
+    fn seats_of(&self, user: &UserName) -> usize {
+        let keys = self.users.get(user).map(Vec::as_slice).unwrap_or_default();
+        let seats = keys.iter().filter_map(|key| self.seats.get(*key));
+        seats.filter(|entry| !entry.grant.service).count()
     }
 }
 
@@ -183,8 +195,8 @@ mod tests {
         let directory = Directory::new(0, 10);
         let (edge, watch) = (outbox(true), outbox(false));
         let seats = [("ann", 1), ("ann", 2), ("bob", 3), ("ann", 4)]
-            .map(|(name, number)| directory.enter(&edge, number, &granted(name, "t")).unwrap());
-        let _watching = directory.enter(&watch, 1, &granted("ann", "w")).unwrap();
+            .map(|(name, number)| directory.enter(&edge, number, &granted(name, "t"), true).unwrap());
+        let _watching = directory.enter(&watch, 1, &granted("ann", "w"), true).unwrap();
         let [_one, two, _bob, _four] = seats;
         drop(two);
         assert_eq!(directory.disconnect(&UserName::new("ann").unwrap()), 3);
@@ -193,16 +205,33 @@ mod tests {
         assert_eq!(directory.disconnect(&UserName::new("carl").unwrap()), 0);
     }
 
+    /// A stream whose answers nobody reads is told nothing, and yet must notice.
+    #[tokio::test]
+    async fn the_end_of_a_stream_needs_no_reader() {
+        let directory = Directory::new(0, 10);
+        let track = outbox(false);
+        let _seat = directory.enter(&track, 1, &granted("ann", "t"), true).unwrap();
+        let ended = tokio::spawn({
+            let track = track.clone();
+            async move { track.ended().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!ended.is_finished());
+        assert_eq!(directory.disconnect(&UserName::new("ann").unwrap()), 1);
+        tokio::time::timeout(Duration::from_secs(5), ended).await.unwrap().unwrap();
+        track.ended().await;
+    }
+
     #[test]
     fn a_worthless_token_ends_what_it_let_in_and_lets_nothing_in() {
         let directory = Directory::new(0, 1);
         let edge = outbox(true);
-        let first = directory.enter(&edge, 1, &granted("ann", "a")).unwrap();
-        let second = directory.enter(&edge, 2, &granted("ann", "b")).unwrap();
+        let first = directory.enter(&edge, 1, &granted("ann", "a"), true).unwrap();
+        let second = directory.enter(&edge, 2, &granted("ann", "b"), true).unwrap();
         let revocation = |id: &str| Revocation { revoked: Revoked::Token(id.into()), until: None };
         assert_eq!(directory.revoke(Duration::ZERO, &revocation("a")), Ok(1));
         assert_eq!(ends(&edge), [1]);
-        assert_eq!(directory.enter(&edge, 3, &granted("bob", "a")).err(), Some(Error::Revoked));
+        assert_eq!(directory.enter(&edge, 3, &granted("bob", "a"), true).err(), Some(Error::Revoked));
         assert_eq!(second.renew(&granted("ann", "a")), Err(Error::Revoked));
         first.renew(&granted("ann", "c")).unwrap();
         assert_eq!(directory.revoke(Duration::ZERO, &revocation("z")), Err(Full));
@@ -213,11 +242,17 @@ mod tests {
     fn sessions_of_a_user_are_limited_and_given_back() {
         let directory = Directory::new(2, 0);
         let edge = outbox(true);
-        let enter = |name: &str, number| directory.enter(&edge, number, &granted(name, "t"));
+        let enter = |name: &str, number| directory.enter(&edge, number, &granted(name, "t"), true);
         let one = enter("ann", 1).unwrap();
         let _two = enter("ann", 2).unwrap();
         assert!(matches!(enter("ann", 3), Err(Error::Exhausted(_))));
         let _bob = enter("bob", 4).unwrap();
+        // What comes from another link is let in, and so is a service.
+        let _moved = directory.enter(&edge, 5, &granted("bob", "t"), false).unwrap();
+        let _bob_too = directory.enter(&edge, 6, &granted("bob", "t"), false).unwrap();
+        assert!(matches!(enter("bob", 7), Err(Error::Exhausted(_))));
+        let service = Arc::new(Grant { service: true, ..Grant::clone(&granted("bob", "s")) });
+        let _service = directory.enter(&edge, 8, &service, true).unwrap();
         drop(one);
         let _three = enter("ann", 3).unwrap();
         assert_eq!(directory.users(), 2);

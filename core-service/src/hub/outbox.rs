@@ -13,6 +13,7 @@ pub struct Outbox {
     inner: Mutex<Inner>,
     wake: Notify,
     emptied: Notify,
+    over: Notify,
     max: usize,
     orders: Option<Orders>,
     metrics: CoreMetrics,
@@ -74,8 +75,8 @@ impl Outbox {
 
     fn with(max: usize, orders: Option<Orders>, metrics: CoreMetrics) -> Self {
         metrics.subscribers.inc();
-        let (wake, emptied) = (Notify::new(), Notify::new());
-        Self { inner: Mutex::default(), wake, emptied, max, orders, metrics }
+        let (wake, emptied, over) = (Notify::new(), Notify::new(), Notify::new());
+        Self { inner: Mutex::default(), wake, emptied, over, max, orders, metrics }
     }
 
     /// What others have done to its sessions. None where there are none, and the stream is whoever called.
@@ -109,6 +110,7 @@ impl Outbox {
             drop(inner);
             self.wake.notify_one();
             self.emptied.notify_one();
+            self.over.notify_waiters();
             return true;
         }
         inner.bytes += cost;
@@ -147,6 +149,21 @@ impl Outbox {
         }
         drop(inner);
         self.wake.notify_one();
+        self.over.notify_waiters();
+    }
+
+    /// Waits until nothing more will come, whether or not somebody reads what is in it.
+    pub async fn ended(&self) {
+        loop {
+            let over = self.over.notified();
+            tokio::pin!(over);
+            // From here on no end is missed.
+            over.as_mut().enable();
+            if self.lock().state != State::Open {
+                return;
+            }
+            over.await;
+        }
     }
 
     /// Waits for something and takes all there is. For one reader.

@@ -5,14 +5,14 @@ use super::{
     convert, status,
 };
 use crate::{
-    auth::revocation::{Revocation, Revoked},
+    auth::{
+        revocation::{Revocation, Revoked},
+        token::TOKEN_MAX,
+    },
     hub::Error,
     room::id::UserName,
 };
-use hearth_proto::{
-    name,
-    v1::{self, admin_service_server::AdminService, revoke_token_request::Token},
-};
+use hearth_proto::v1::{self, admin_service_server::AdminService, revoke_token_request::Token};
 use std::{borrow::Cow, sync::Arc};
 use tonic::{Request, Response, Status};
 
@@ -105,8 +105,8 @@ impl AdminService for Admin {
 
 fn revoked(token: Option<Token>) -> Result<Revoked, Error> {
     match token {
-        Some(Token::TokenId(id)) if name::id(&id).is_ok() => Ok(Revoked::Token(id.into())),
-        Some(Token::TokenId(_)) => Err(field("token_id", "must be 1 to 256 characters")),
+        Some(Token::TokenId(id)) if (1..=TOKEN_MAX).contains(&id.len()) => Ok(Revoked::Token(id.into())),
+        Some(Token::TokenId(_)) => Err(field("token_id", "must be 1 to 8192 bytes")),
         Some(Token::User(user)) => Ok(Revoked::User(UserName::new(&user)?, caller::now())),
         None => Err(field("token", "token_id or user must be set")),
     }

@@ -97,7 +97,7 @@ impl Caller {
     /// Takes a place for a stream of its own, so that it ends when its user is to, or its token.
     pub(super) fn seat(&self, shared: &Shared, outbox: &Arc<Outbox>) -> Result<Seat, Status> {
         let grant = Arc::new(self.clone().into_session());
-        shared.hub.directory().enter(outbox, ONLY, &grant).map_err(|error| status::status(&error))
+        shared.hub.directory().enter(outbox, ONLY, &grant, true).map_err(|error| status::status(&error))
     }
 
     /// What the one session of a stream is granted: to speak in its name, with the rights of who it is.

@@ -64,7 +64,7 @@ impl Connected for Connection {
     }
 }
 
-/// Handshakes under way, the oldest first.
+/// Connections that have only begun, the oldest first: handshakes of TLS under way, and in the clear those that have said nothing yet.
 struct Handshakes {
     failures: Counter,
     tasks: JoinSet<Option<Connection>>,
@@ -72,7 +72,7 @@ struct Handshakes {
 }
 
 impl Handshakes {
-    fn begin(&mut self, config: Arc<ServerConfig>, stream: TcpStream, peer: SocketAddr) {
+    fn begin(&mut self, config: Option<Arc<ServerConfig>>, stream: TcpStream, peer: SocketAddr) {
         if self.order.len() >= HANDSHAKES
             && let Some(oldest) = self.order.pop_front()
         {
@@ -81,6 +81,11 @@ impl Handshakes {
         }
         let failures = self.failures.clone();
         self.order.push_back(self.tasks.spawn(async move {
+            let Some(config) = config else {
+                // In the clear a client says the first word; HTTP/2 asks for life only behind it.
+                let spoken = timeout(HANDSHAKE_TIMEOUT, stream.peek(&mut [0])).await;
+                return matches!(spoken, Ok(Ok(1..))).then_some(Connection::Bare(stream));
+            };
             let shaken =
                 timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream).into_fallible()).await;
             let (error, stream) = match shaken {
@@ -147,19 +152,14 @@ pub(super) fn incoming(
                     continue;
                 }
             };
-            match (accepted, &tls) {
-                (Ok((stream, peer)), tls) => {
+            match accepted {
+                Ok((stream, peer)) => {
                     // A socket that cannot be set up has been reset already; serving it finds out.
                     let _ = stream.set_nodelay(true);
-                    match tls {
-                        None => yield Ok(Connection::Bare(stream)),
-                        Some(tls) => {
-                            let config = tls.borrow().clone();
-                            handshakes.begin(config, stream, peer);
-                        }
-                    }
+                    let config = tls.as_ref().map(|tls| tls.borrow().clone());
+                    handshakes.begin(config, stream, peer);
                 }
-                (Err(error), _) => {
+                Err(error) => {
                     tracing::warn!(%error, "cannot accept connections");
                     sleep(ACCEPT_WAIT).await;
                 }

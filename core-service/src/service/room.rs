@@ -252,6 +252,8 @@ pub(super) async fn until(
 ) {
     tokio::select! {
         () = reading => {}
+        // One that does not read its answers would not notice, and say on what it says.
+        () = outbox.ended() => {}
         error = end => outbox.end_with(Some(error)),
     }
 }

@@ -145,7 +145,9 @@ impl Sessions {
         let grant = Arc::new(grant);
         let seat = match call {
             true => self.hub.check(&grant).map(|()| None)?,
-            false => Some(self.hub.directory().enter(&self.outbox, to.session, &grant)?),
+            false => {
+                Some(self.hub.directory().enter(&self.outbox, to.session, &grant, shown != Shown::Grant)?)
+            }
         };
         let (rooms, metas) = (HashSet::new(), BTreeMap::new());
         let session = Session { id: id.into(), grant, rooms, call, seat, shown, metas };

@@ -106,8 +106,17 @@ impl Permit {
         if let Some(visitor) = &self.visitor {
             return Ok(visitor.clone());
         }
-        let lines = headers.get_all(FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok());
-        self.clients.visitor(network::client(&self.clients.trusted, self.peer, lines))
+        // What is no text stays in the line, where it is nobody's word: without it the line before would be taken for the proxy's.
+        let lines: Vec<_> = headers
+            .get_all(FORWARDED_FOR)
+            .iter()
+            .map(|line| String::from_utf8_lossy(line.as_bytes()))
+            .collect();
+        self.clients.visitor(network::client(
+            &self.clients.trusted,
+            self.peer,
+            lines.iter().map(AsRef::as_ref),
+        ))
     }
 }
 
