@@ -143,7 +143,7 @@ fn under(
 
 /// A token as `hearth token` makes it, good for longer than any run.
 fn token(user: &str) -> Result<String, Failure> {
-    let arguments = ["token", "--jwt-hs256-secret", SECRET, "--user", user, "--lifetime", "24h"];
+    let arguments = ["token", "--jwt-hs256-secret", SECRET, "--for", "24h", user];
     let output = Command::new(env::current_exe()?).args(arguments).output()?;
     let token = String::from_utf8(output.stdout)?.trim().to_owned();
     if token.is_empty() { Err(String::from_utf8_lossy(&output.stderr).into()) } else { Ok(token) }

@@ -111,7 +111,11 @@ async fn converse(
             heard = hears.stream.readable() => {
                 let now = Instant::now();
                 heard.map_err(|error| error.to_string())?;
+                let mut pong = Vec::new();
                 let open = hears.hear(|opcode, payload| {
+                    if opcode == opcode::PING {
+                        frames::write(&mut pong, frames::PONG, payload);
+                    }
                     let Some(seq) = frames::seq(payload).filter(|_| opcode == opcode::TEXT) else { return };
                     if seq != delivered + 1 {
                         wrong = Some(format!("{seq} was delivered after {delivered}"));
@@ -119,6 +123,10 @@ async fn converse(
                     delivered = seq;
                     keep(felt, |felt| &mut felt.deliveries, sent.get(&seq), now);
                 });
+                // Whoever only listens must show that it lives.
+                if !pong.is_empty() {
+                    hears.send(&pong).await;
+                }
                 if !open { wrong = wrong.or(Some("its other connection was ended".to_owned())) }
             }
             _ = clock.tick() => {

