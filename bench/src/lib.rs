@@ -114,7 +114,7 @@ pub async fn run(args: BenchArgs) -> Result<(), Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let told = stop.clone();
     let measuring = tokio::task::spawn_blocking(move || match &args.part {
-        Some(Part::Attacks(args)) => attacks::run(args, &told),
+        Some(Part::Attacks(args)) => tokio::runtime::Handle::current().block_on(attacks::run(args, &told)),
         Some(Part::Bytes(args)) => bytes::run(args, &told),
         Some(Part::Idle(args)) => tokio::runtime::Handle::current().block_on(idle::run(args, &told)),
         Some(Part::Presence(args)) => presence::run(args, &told),

@@ -14,9 +14,9 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
     time::{Duration, Instant},
 };
+use tokio::time::sleep;
 
 /// Between an attack and the quiet that counts: what the attacker held is given back.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -51,7 +51,7 @@ pub struct AttacksArgs {
 }
 
 /// Runs them and prints the table. An error if a message was lost, an answer was not the expected one, or a limit was not kept.
-pub fn run(args: &AttacksArgs, stop: &Arc<AtomicBool>) -> Result<(), Failure> {
+pub async fn run(args: &AttacksArgs, stop: &Arc<AtomicBool>) -> Result<(), Failure> {
     // The attackers and the honest one share an address: who guesses tokens is told apart by a header.
     let mut flags = vec!["--jwt-hs256-secret", SECRET, "--trusted-proxies", "127.0.0.1"];
     flags.extend(args.server_flag.iter().map(String::as_str));
@@ -62,22 +62,22 @@ pub fn run(args: &AttacksArgs, stop: &Arc<AtomicBool>) -> Result<(), Failure> {
     };
     let honest = Honest::start(&door("honest")?, args.honest_rate)?;
     // The first second is warming up.
-    wait(Duration::from_secs(1));
+    sleep(Duration::from_secs(1)).await;
     honest.take();
     let attacker = door("mallory")?;
     let kinds = if args.only.is_empty() { Attack::all() } else { &args.only };
     let mut table = Table::new(args.honest_rate, args.seconds, args.memory_cap);
     for kind in kinds {
-        let (quiet, memory) = watch(&server, &honest, stop, lasting, || Ok(false))?;
+        let (quiet, memory) = watch(&server, &honest, stop, lasting, || Ok(false)).await?;
         table.quiet(quiet, memory);
         let (connections, rate) = kind.strength();
         let plan = Plan { connections, rate, ..attacker.clone() };
-        let (felt, memory, seen) = under(*kind, &plan, &server, &honest, stop)?;
+        let (felt, memory, seen) = under(*kind, &plan, &server, &honest, stop).await?;
         if !args.json {
             eprintln!("{}: done", kind.name());
         }
         table.row(Row { kind: *kind, plan, felt, memory, seen });
-        watch(&server, &honest, stop, SETTLE, || Ok(false))?;
+        watch(&server, &honest, stop, SETTLE, || Ok(false)).await?;
     }
     let published = honest.end()?;
     table.print(published, args.json);
@@ -85,7 +85,7 @@ pub fn run(args: &AttacksArgs, stop: &Arc<AtomicBool>) -> Result<(), Failure> {
 }
 
 /// What is felt, and the most memory, for so long or until it is over.
-fn watch(
+async fn watch(
     server: &Server,
     honest: &Honest,
     stop: &AtomicBool,
@@ -102,12 +102,12 @@ fn watch(
             break;
         }
         most = most.max(server.memory()?);
-        wait(LOOK);
+        sleep(LOOK).await;
     }
     Ok((honest.take(), most))
 }
 
-fn under(
+async fn under(
     kind: Attack,
     plan: &Plan,
     server: &Server,
@@ -129,7 +129,7 @@ fn under(
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     // Its connections need time to end.
     let longest = plan.lasting + Duration::from_secs(30);
-    let watched = watch(server, honest, stop, longest, || Ok(child.try_wait()?.is_some()));
+    let watched = watch(server, honest, stop, longest, || Ok(child.try_wait()?.is_some())).await;
     if watched.is_err() {
         // It may have ended already.
         let _ = child.kill();
