@@ -171,11 +171,3 @@ impl Plan {
         }
     }
 }
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the stage has a thread of its own: clients and attackers have the others"
-)]
-fn wait(time: Duration) {
-    thread::sleep(time);
-}

@@ -33,9 +33,7 @@ async fn honest_clients_outlive_all_attacks_at_once() {
         let lasting = if matches!(kind, Attack::Slowloris | Attack::HalfOpen) { SLOW } else { SHORT };
         // One user each: whoever is limited is limited alone.
         let user = token::of(&format!("mallory-{}", kind.name()));
-        // A few resets at a time are anybody's right; it is their number at once that is refused.
-        let weaker = if matches!(kind, Attack::RapidReset | Attack::RapidResetGrpc) { 1 } else { WEAKER };
-        let plan = Plan::divided(kind, http, grpc, user, weaker, lasting);
+        let plan = Plan::divided(kind, http, grpc, user, WEAKER, lasting);
         attacks.spawn(async move { (kind, attack(kind, &plan).await) });
     }
     let mut clock = tokio::time::interval(HONEST);
