@@ -46,7 +46,9 @@ const clients = {
   async chromium(url, origin = new URL(url).origin) {
     const context = await browser.newContext();
     const page = await context.newPage();
-    await page.goto(`${origin}/healthz`);
+    // A page of this origin that may do what an application's may: the server's own answers are no pages, and say so.
+    await page.route(`${origin}/application`, (route) => route.fulfill({ contentType: 'text/html', body: '<!doctype html>' }));
+    await page.goto(`${origin}/application`);
     await page.evaluate(
       ([code, url]) => {
         globalThis.heard = new Function(`return ${code}`)()(EventSource, url);
