@@ -6,8 +6,9 @@ use tracing_subscriber::{EnvFilter, fmt};
 /// What is logged. Fails on a filter that is none.
 pub fn filter(common: &Common) -> Result<EnvFilter, String> {
     let filter = EnvFilter::try_new(&common.log).map_err(|error| format!("--log {}: {error}", common.log))?;
-    // Their lines about every connection say nothing that ours do not.
-    Ok(["h2", "hyper"].into_iter().fold(filter, |filter, target| match format!("{target}=warn").parse() {
+    // Their lines about every connection say nothing that ours do not, and by h2's warnings whoever resets streams would fill the log.
+    let quiet = [("h2", "error"), ("hyper", "warn")].into_iter();
+    Ok(quiet.fold(filter, |filter, (target, level)| match format!("{target}={level}").parse() {
         Ok(directive) if !common.log.contains(target) => filter.add_directive(directive),
         _ => filter,
     }))
