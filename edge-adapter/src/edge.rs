@@ -9,7 +9,10 @@ use crate::{
 };
 use prometheus_client::registry::Registry;
 use std::{future::Future, io, sync::Arc};
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    runtime::{self, Handle, Runtime},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// An edge.
@@ -65,8 +68,15 @@ impl Edge {
     }
 
     /// Serves browsers until `shutdown`, then drains; returns when all have gone, at the latest after the drain's time.
-    pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        let served = Server::new(self.doors.clone()).run(listener, shutdown).await;
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        let server = Server::new(self.doors.clone());
+        let threads = Threads::start()?;
+        let serving = threads.handle.spawn(async move { server.run(listener, shutdown).await });
+        let served = serving.await.unwrap_or_else(|error| Err(io::Error::other(error)));
         // The last sessions to go have said so into the link's queue.
         self.link.finish().await;
         served
@@ -75,6 +85,29 @@ impl Edge {
     /// The link to the core.
     pub fn link(&self) -> &LinkHandle {
         &self.link
+    }
+}
+
+/// The doors have threads of their own: a crowd of connections, each with a task that wants its turn, is not in the way of shards and link, to which
+/// those belong who are in. The system shares the processors between the two.
+struct Threads {
+    handle: Handle,
+    runtime: Option<Runtime>,
+}
+
+impl Threads {
+    fn start() -> io::Result<Threads> {
+        let runtime = runtime::Builder::new_multi_thread().thread_name("doors").enable_all().build()?;
+        Ok(Threads { handle: runtime.handle().clone(), runtime: Some(runtime) })
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // Where others are served nobody may be waited for.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
