@@ -43,10 +43,12 @@ pub fn check(check: &CheckConfig) -> Result<(), String> {
     telemetry::filter(&settings.common).map(drop)?;
     let (auth, _) = tokens::auth(&settings.core)?;
     let doors = [("--grpc", settings.core.grpc), ("--http", settings.edge.http)];
-    // An edge is known by its cores.
-    let tls = match check.edge_alone.core.is_empty() {
-        true => tls::Source::of_core(&settings.common),
-        false => tls::Source::of_edge(&settings.common, &check.edge_alone),
+    // An edge is known by its cores, or by what it shows them.
+    let edge = &check.edge_alone;
+    let is_edge = !edge.core.is_empty() || edge.link_cert.is_some() || edge.link_key.is_some();
+    let tls = match is_edge {
+        false => tls::Source::of_core(&settings.common),
+        true => tls::Source::of_edge(&settings.common, edge),
     };
     tls?.check()?;
     refuse_open_doors(&settings.common, &auth, &doors)

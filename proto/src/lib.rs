@@ -22,5 +22,8 @@ pub const LINK_PROTOCOL: u32 = 1;
 /// The reason of the error by which a session ends that an administrator has ended.
 pub const KICKED: &str = "KICKED";
 
+/// The reason of the error for a token that nobody here has issued, as those are that somebody makes up.
+pub const TOKEN_INVALID: &str = "TOKEN_INVALID";
+
 /// A moment, as the schema's messages have it.
 pub use prost_types::Timestamp;

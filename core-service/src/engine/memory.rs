@@ -216,8 +216,11 @@ impl Memory {
         let shard = &mut *guard;
         let known = shard.positions.take(now, name).is_some();
         let Some(room) = shard.rooms.get_mut(name) else {
-            // Whoever comes draws a new epoch; which, nobody needs to know.
-            return known.then(|| Position { epoch: Epoch::new(""), seq: 0 });
+            return known.then(|| {
+                let kept = Kept { epoch: self.epochs.fetch_add(1, Ordering::Relaxed), seq: 0 };
+                shard.positions.put(now, self.positions_max, name, kept);
+                Position { epoch: self.epoch(kept.epoch), seq: 0 }
+            });
         };
         shard.bytes -= room.log.history().bytes();
         shard.events -= room.log.history().len();

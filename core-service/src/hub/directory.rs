@@ -14,11 +14,14 @@ use slab::Slab;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Why a user's next session is not let in.
 const TOO_MANY: &str = "this user has as many sessions as one may have";
+
+/// How long a link may take to come back with sessions that it has not been told to end: it is seen to be dead after 15 s.
+const KICK: Duration = Duration::from_secs(20);
 
 /// All who are here.
 pub struct Directory {
@@ -30,6 +33,8 @@ struct Inner {
     seats: Slab<Entry>,
     users: HashMap<UserName, Vec<usize>>,
     revocations: Revocations,
+    /// Who was here and was disconnected within the last moments: a link may have ended before it was told.
+    kicked: HashMap<UserName, Instant>,
 }
 
 struct Entry {
@@ -49,7 +54,8 @@ impl Directory {
     /// Nobody is here. A user may have so many sessions, 0 is any number; so many revocations are kept.
     pub fn new(sessions_max: usize, revocations_max: usize) -> Arc<Directory> {
         let revocations = Revocations::new(revocations_max);
-        let inner = Inner { seats: Slab::new(), users: HashMap::new(), revocations };
+        let (seats, users, kicked) = (Slab::new(), HashMap::new(), HashMap::new());
+        let inner = Inner { seats, users, revocations, kicked };
         Arc::new(Directory { inner: Mutex::new(inner), sessions_max })
     }
 
@@ -64,6 +70,9 @@ impl Directory {
     ) -> Result<Seat, Error> {
         let mut inner = self.lock();
         inner.check(grant)?;
+        if !counts && inner.kicked.get(&grant.user).is_some_and(|at| at.elapsed() < KICK) {
+            return Err(Error::Kicked);
+        }
         if counts
             && !grant.service
             && self.sessions_max > 0
@@ -85,7 +94,12 @@ impl Directory {
 
     /// Ends all sessions and streams of a user. How many there were.
     pub fn disconnect(&self, user: &UserName) -> usize {
-        let inner = self.lock();
+        let mut inner = self.lock();
+        let now = Instant::now();
+        inner.kicked.retain(|_, at| now.duration_since(*at) < KICK);
+        if inner.users.contains_key(user) {
+            inner.kicked.insert(user.clone(), now);
+        }
         let keys = inner.users.get(user).map(Vec::as_slice).unwrap_or_default();
         keys.iter().filter_map(|key| inner.seats.get(*key)).map(|entry| entry.end(Error::Kicked)).count()
     }
@@ -203,6 +217,9 @@ mod tests {
         assert_eq!(ends(&edge), [1, 4]);
         assert!(matches!(watch.try_take(), Some(crate::hub::outbox::Taken::Ended(Some(Error::Kicked)))));
         assert_eq!(directory.disconnect(&UserName::new("carl").unwrap()), 0);
+        // A link that was not told does not bring her back; she herself may come.
+        assert_eq!(directory.enter(&edge, 5, &granted("ann", "t"), false).err(), Some(Error::Kicked));
+        directory.enter(&edge, 5, &granted("ann", "t"), true).unwrap();
     }
 
     /// A stream whose answers nobody reads is told nothing, and yet must notice.

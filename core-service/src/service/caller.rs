@@ -169,7 +169,7 @@ pub(super) fn unauthenticated(error: &BadToken) -> Error {
         | BadToken::UnknownKey
         | BadToken::Signature
         | BadToken::Claims(_)
-        | BadToken::Elsewhere => "TOKEN_INVALID",
+        | BadToken::Elsewhere => hearth_proto::TOKEN_INVALID,
         BadToken::KeysAway => return Error::KeysAway(*error),
     };
     Error::Unauthenticated { reason, message: error.to_string() }

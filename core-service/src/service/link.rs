@@ -177,6 +177,7 @@ async fn read(shared: Arc<Shared>, outbox: Arc<Outbox>, mut frames: Streaming<v1
                 continue;
             }
             () = held.news() => {
+                settle(&mut sessions, &outbox);
                 if let Some(sessions) = &mut sessions {
                     take(sessions, &outbox, held.due(gate)).await;
                 }

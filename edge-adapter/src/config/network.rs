@@ -34,7 +34,13 @@ impl FromStr for Network {
         if prefix > width {
             return Err(NoNetwork);
         }
-        Ok(Self { base, prefix })
+        // As addresses are compared; 96 bits of an IPv4 address that is written so are the same for all of them.
+        let canonical = base.to_canonical();
+        match (canonical == base, prefix.checked_sub(96)) {
+            (true, _) => Ok(Self { base, prefix }),
+            (false, Some(prefix)) => Ok(Self { base: canonical, prefix }),
+            (false, None) => Err(NoNetwork),
+        }
     }
 }
 
@@ -114,6 +120,8 @@ mod tests {
             ("::/0", "2001:db8::1", "203.0.113.1"),
             ("fd00::/8", "fdff::1", "fe00::1"),
             ("2001:db8::1", "2001:db8::1", "2001:db8::2"),
+            ("::ffff:10.0.0.1", "10.0.0.1", "10.0.0.2"),
+            ("::ffff:10.0.0.0/104", "::ffff:10.9.9.9", "11.0.0.1"),
         ] {
             assert!(holds(network, within), "{network} {within}");
             assert!(!holds(network, outside), "{network} {outside}");
@@ -122,6 +130,7 @@ mod tests {
             "",
             "/",
             "10.0.0.0/33",
+            "::ffff:10.0.0.0/8",
             "10.0.0/8",
             "::/129",
             "10.0.0.0/+8",

@@ -40,6 +40,7 @@ impl Shard {
                 let Some(slot) = (if due { self.answered(session) } else { self.open(session) }) else {
                     return;
                 };
+                self.note_forged(slot, &failure);
                 self.error(slot, id.as_deref(), name.as_deref(), &failure);
                 self.drained(slot);
             }
@@ -120,6 +121,7 @@ impl Shard {
             Post::Refreshed { session, id, expires_us } => self.refreshed(session, id.as_ref(), expires_us),
             Post::Refused { session, failure } => {
                 if let Some(slot) = self.find(session, Connection::is_alive) {
+                    self.note_forged(slot, &failure);
                     self.refused(slot, failure.code);
                 }
             }
@@ -145,6 +147,12 @@ impl Shard {
         let slot = self.open(session)?;
         self.connections[slot as usize].session.answered();
         Some(slot)
+    }
+
+    /// Notes who brings tokens that nobody has issued.
+    fn note_forged(&self, slot: u32, failure: &Failure) {
+        let guard = self.connections.get(slot as usize).and_then(|connection| connection.guard.as_ref());
+        guard.filter(|_| failure.forged).into_iter().for_each(|guard| guard.forged());
     }
 
     /// Tells a session that something could not be done.

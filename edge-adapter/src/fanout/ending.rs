@@ -103,11 +103,6 @@ impl Shard {
             return false;
         }
         connection.phase = Phase::Closing;
-        if reason == CloseReason::Unauthenticated
-            && let Some(guard) = &connection.guard
-        {
-            guard.unauthenticated();
-        }
         self.set_until(slot, None);
         let Some(connection) = self.connections.get_mut(slot as usize) else { return false };
         let asked = connection.start.as_ref().is_none_or(|start| start.asked);

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 /// What the transport ties to a connection, for as long as it lives.
 pub trait Bond: fmt::Debug + Send + Sync {
-    /// The core does not know who that is.
-    fn unauthenticated(&self);
+    /// It has brought a token that nobody has issued.
+    fn forged(&self);
 }
 
 /// One that is dropped with the connection.

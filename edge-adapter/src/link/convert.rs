@@ -72,7 +72,8 @@ pub fn failure(error: v1::Error) -> Failure {
         GrpcCode::Ok | GrpcCode::Unknown | GrpcCode::Internal | GrpcCode::DataLoss => Code::Internal,
     };
     let retry_after_ms = (error.retry_after_ms > 0).then_some(error.retry_after_ms);
-    Failure { code, message: error.message.into(), retry_after_ms }
+    let forged = error.reason == hearth_proto::TOKEN_INVALID;
+    Failure { code, message: error.message.into(), retry_after_ms, forged }
 }
 
 /// The room that a frame may let a session into, or let it go on in.

@@ -3,6 +3,7 @@ use crate::config::Config;
 use crate::fanout::socket::Socket;
 use crate::transport::connections::Full;
 use crate::transport::head::{self, Head};
+use crate::transport::headers::LINES as SAFE;
 use crate::transport::problem::Problem;
 use crate::transport::{cors, origin, sse};
 use crate::wire::event::Code;
@@ -47,7 +48,7 @@ pub async fn answer(config: &Config, socket: &mut Socket, why: Full) -> String {
     let (length, cors) = (problem.len(), cors::lines(page.as_ref()));
     format!(
         "HTTP/1.1 {status}\r\nRetry-After: {COME_BACK}\r\nConnection: close\r\n\
-         Content-Type: application/problem+json\r\nContent-Length: {length}\r\n{cors}\r\n{problem}"
+         Content-Type: application/problem+json\r\nContent-Length: {length}\r\n{SAFE}{cors}\r\n{problem}"
     )
 }
 

@@ -6,6 +6,10 @@ use http::{HeaderValue, StatusCode};
 /// Of an answer that is no page, nothing may be run, loaded or framed, should a browser show it.
 const NO_PAGE: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
+/// The same for answers that are written by hand.
+pub const LINES: &str = "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n\
+    Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n";
+
 /// Adds what the answer does not say itself.
 pub async fn secure(mut response: Response) -> Response {
     // What becomes a WebSocket is nothing that a browser shows.

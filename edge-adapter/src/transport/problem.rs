@@ -75,7 +75,7 @@ impl From<BadName> for Problem {
 
 /// The one place where a command's failure becomes an HTTP status.
 impl From<Failure> for Problem {
-    fn from(Failure { code, message, retry_after_ms }: Failure) -> Self {
+    fn from(Failure { code, message, retry_after_ms, forged: _ }: Failure) -> Self {
         let status = match code {
             Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => StatusCode::BAD_REQUEST,
             Code::Unauthenticated => StatusCode::UNAUTHORIZED,

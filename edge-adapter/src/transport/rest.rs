@@ -198,9 +198,9 @@ impl<'a> Asking<'a> {
         asked.map_err(|error| match error {
             CallError::Failed(failure) => {
                 if let Some(visitor) = &self.visitor
-                    && failure.code == Code::Unauthenticated
+                    && failure.forged
                 {
-                    visitor.unauthenticated();
+                    visitor.forged();
                 }
                 failure.into()
             }

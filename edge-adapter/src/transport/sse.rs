@@ -9,6 +9,7 @@ use crate::session::request::Credentials;
 use crate::transport::connections::Permit;
 use crate::transport::cors::lines as cors;
 use crate::transport::head::{self, Head};
+use crate::transport::headers::LINES as SAFE;
 use crate::transport::pipe::{Outlet, pipe};
 use crate::transport::problem::Problem;
 use crate::transport::visitor::{self, NotNow, Visitor};
@@ -79,7 +80,7 @@ fn begin(cors: &str, retry_ms: u64) -> String {
     let retry = dialect::sse_retry(retry_ms);
     format!(
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store, no-transform\r\n\
-         X-Accel-Buffering: no\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n{cors}\r\n{retry}"
+         X-Accel-Buffering: no\r\n{SAFE}Connection: close\r\n{cors}\r\n{retry}"
     )
 }
 
@@ -92,7 +93,7 @@ fn beginnings(origin: Option<&HeaderValue>) -> newcomer::Head {
         let (number, reason, length) = (status.as_u16(), status.canonical_reason().unwrap_or(""), body.len());
         let refusal = format!(
             "HTTP/1.1 {number} {reason}\r\nContent-Type: application/problem+json\r\nContent-Length: {length}\r\n\
-             Cache-Control: no-store\r\nConnection: close\r\n{cors}\r\n{body}"
+             Cache-Control: no-store\r\n{SAFE}Connection: close\r\n{cors}\r\n{body}"
         );
         Bytes::from(refusal)
     };

@@ -1,5 +1,6 @@
 //! The beginning of a connection over TLS. Who comes without it is told so, as well as can be.
 use crate::fanout::socket::Socket;
+use crate::transport::headers::LINES as SAFE;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +30,7 @@ async fn tell(mut stream: TcpStream) -> io::Result<()> {
     let length = SPEAKS_TLS.len();
     let answer = format!(
         "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/problem+json\r\n\
-         Content-Length: {length}\r\n\r\n{SPEAKS_TLS}"
+         Content-Length: {length}\r\n{SAFE}\r\n{SPEAKS_TLS}"
     );
     stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await?;

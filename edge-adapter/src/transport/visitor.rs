@@ -30,7 +30,7 @@ impl Visitor {
 }
 
 impl Bond for Visitor {
-    fn unauthenticated(&self) {
+    fn forged(&self) {
         self.refusals.note(self.address);
     }
 }

@@ -133,12 +133,14 @@ pub struct Failure {
     pub message: Cow<'static, str>,
     /// When trying again makes sense.
     pub retry_after_ms: Option<u64>,
+    /// A token was brought that nobody has issued: not one that is missing, or was good once.
+    pub forged: bool,
 }
 
 impl Failure {
     /// A failure that says nothing about trying again.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), retry_after_ms: None }
+        Self { code, message: message.into(), retry_after_ms: None, forged: false }
     }
 
     /// The same, with the time after which to try again.

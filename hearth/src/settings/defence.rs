@@ -39,7 +39,7 @@ pub struct EdgeDefence {
     /// How long a session may take to say who it is
     #[arg(long, env = "HEARTH_AUTH_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration(PATIENCE_MIN..=LONGEST))]
     pub auth_timeout: Duration,
-    /// How many tokens of one address are refused within 10 s before no more of it are looked at; 0 is no limit
+    /// How many forged tokens one address may bring within 10 s before no more of it are looked at; 0 is no limit. One that is missing or has expired is not forged
     #[arg(long, env = "HEARTH_MAX_REFUSED_TOKENS", value_name = "N", default_value = "100")]
     pub max_refused_tokens: u32,
     /// How much may wait for all slow sessions together, in bytes: past it the largest are cut; an event that waits for many counts for each; 0 is no limit

@@ -244,6 +244,16 @@ async fn a_trusted_proxy_says_who_it_is_from() {
                 .await;
         assert_eq!(answer.status, 200, "{address}: {answer:?}");
     }
+    // What is no text is nobody's word, and hides none that a proxy has written behind or before it.
+    for (lines, status) in [
+        (&b"X-Forwarded-For: \xff, 198.51.100.1"[..], 429),
+        (b"X-Forwarded-For: 198.51.100.1\r\nX-Forwarded-For: \xff", 200),
+    ] {
+        let mut stream = TcpStream::connect(hearth.http()).await.unwrap();
+        let head = b"GET /rooms/room/messages HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
+        let answer = http::exchange(&mut stream, &[&head[..], lines, b"\r\n\r\n"].concat()).await.unwrap();
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
     first.send(&Raw::frame(0x88, &1000u16.to_be_bytes())).await;
     first.closed().await;
     eventually("ann's place", async || {
@@ -254,6 +264,28 @@ async fn a_trusted_proxy_says_who_it_is_from() {
     let plain = Hearth::serve(&share).await;
     let _only = Raw::asking(plain.http(), "/ws/room?user=ann", &[&ann]).await;
     assert_eq!(http::get(plain.http(), "/healthz", &[&ben]).await.status, 429);
+}
+
+/// Who has no token, or an old one, is no guesser: an office is not shut out for it. Who brings forged ones on a session that is good is one.
+#[tokio::test]
+async fn only_forged_tokens_are_guesses() {
+    let flags = ["--jwt-hs256-secret", token::SECRET, "--max-refused-tokens", "3"];
+    let hearth = Hearth::serve(&flags).await;
+    let http = hearth.http();
+    let old = token::signed(&json!({"sub": "ann", "exp": token::now() - 60.0}));
+    for target in ["/rooms/room/messages".into(), format!("/rooms/room/messages?token={old}")] {
+        for _ in 0..5 {
+            assert_eq!(http::get(http, &target, &[]).await.status, 401);
+        }
+    }
+    let good = format!("/ws/room?token={}", token::of("ann"));
+    let (mut ann, _) = Client::enter(http, &good).await;
+    for n in 0..3 {
+        let forged = json!({"type": "auth", "id": n.to_string(), "data": {"token": "forged"}});
+        assert_eq!(ann.ask(forged).await["data"]["code"], "unauthenticated");
+    }
+    assert_eq!(Raw::asking(http, &good, &[]).await.closed().await, (1013, "overloaded".into()));
+    ann.publish("room", "those who are in stay").await;
 }
 
 /// An address whose tokens are refused again and again is not asked any more for a while; other addresses are not meant by it, nor are sessions

@@ -40,8 +40,10 @@ async fn a_stream_begins_with_all_that_a_client_needs() {
         [
             "Cache-Control: no-store, no-transform",
             "Connection: close",
+            "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'",
             "Content-Type: text/event-stream",
             "HTTP/1.1 200 OK",
+            "Referrer-Policy: no-referrer",
             "X-Accel-Buffering: no",
             "X-Content-Type-Options: nosniff",
         ]

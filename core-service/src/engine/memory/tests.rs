@@ -115,8 +115,9 @@ async fn a_closed_room_begins_anew_with_nothing_left() {
     let held = engine.held();
     assert_eq!((held.rooms, held.events, held.bytes), (0, 0, 0));
     // Only its position is left; that goes, too.
-    assert!(engine.close_room(&room).await.unwrap().is_some());
-    assert_ne!(engine.open(&room).await.unwrap().epoch, anew.epoch);
+    let again = engine.close_room(&room).await.unwrap().unwrap();
+    assert_ne!(again.epoch, anew.epoch);
+    assert_eq!(engine.open(&room).await.unwrap(), again);
 }
 
 #[tokio::test]
