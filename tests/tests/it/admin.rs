@@ -15,6 +15,7 @@ use hearth_tests::{
     token::{self, SECRET},
     within,
 };
+use prost::Message as _;
 use serde_json::{Value, json};
 use std::{net::SocketAddr, time::Duration};
 use tokio_stream::wrappers::ReceiverStream;
@@ -381,4 +382,38 @@ async fn sessions_per_user_are_limited() {
         matches!(another.receive().await, Incoming::Frame(_)).then_some(())
     })
     .await;
+}
+
+/// A stream that does not read its answers is told nothing, and yet does not outlive its user's end: what it says is not done any more.
+#[tokio::test]
+async fn who_does_not_listen_is_ended_all_the_same() {
+    let hearth = Hearth::serve(&["--presence-timeout", "200ms"]).await;
+    let socket = tokio::net::TcpStream::connect(hearth.grpc()).await.unwrap();
+    // No window: the server can send heads, and not a byte of an answer.
+    let (client, connection) =
+        h2::client::Builder::new().initial_window_size(0).handshake::<_, bytes::Bytes>(socket).await.unwrap();
+    tokio::spawn(connection);
+    let request = ::http::Request::post(format!("http://{}/hearth.v1.PresenceService/Track", hearth.grpc()))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("user", "ann");
+    let mut client = client.ready().await.unwrap();
+    let (_answers, mut say) = client.send_request(request.body(()).unwrap(), false).unwrap();
+    let enter = |room: &str| {
+        let enter = v1::TrackEnter { room: room.into(), ..Default::default() };
+        let command = Some(v1::track_request::Command::Enter(enter));
+        let message = v1::TrackRequest { command, ..Default::default() }.encode_to_vec();
+        bytes::Bytes::from([&[0][..], &(message.len() as u32).to_be_bytes(), &message].concat())
+    };
+    say.send_data(enter("before"), false).unwrap();
+    let mut presence = grpc::presence(hearth.grpc()).await;
+    eventually("ann", async || (grpc::users(&mut presence, "before").await == ["ann"]).then_some(())).await;
+    let mut admin = AdminServiceClient::new(channel(hearth.grpc()).await);
+    let ended = admin.disconnect_user(DisconnectUserRequest { user: "ann".into() }).await.unwrap();
+    assert_eq!(ended.into_inner().disconnected, 1);
+    // The stream may be gone by now: all the same.
+    let _ = say.send_data(enter("behind"), false);
+    eventually("nobody", async || grpc::users(&mut presence, "before").await.is_empty().then_some(())).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(grpc::users(&mut presence, "behind").await, [""; 0]);
 }
