@@ -25,19 +25,23 @@ lint: ## Formatting, and clippy with warnings denied
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-unit: ## Unit, property, conformance and documentation tests of the crates
-	cargo test --workspace --locked --exclude hearth-tests
+# Always of the whole workspace: a part of it alone would have its dependencies compiled anew, with other features.
+BUILD := cargo build --workspace --all-targets --locked
+
+unit: ## Unit and property tests of the crates, the seeds of the fuzz targets, and what the documentation shows
+	cargo test --workspace --locked --lib --bins --test replay
+	cargo test --workspace --locked --doc
 
 e2e: ## End to end, on real processes and sockets; prints the table of behaviours and transports
-	cargo build --locked -p hearth
-	HEARTH_BIN="$(CURDIR)/target/debug/hearth" cargo test --locked -p hearth-tests
+	$(BUILD)
+	HEARTH_BIN="$(CURDIR)/target/debug/hearth" cargo test --workspace --locked --test it
 
 transports: ## That table alone: the suite that every transport keeps
-	cargo build --locked -p hearth
-	HEARTH_BIN="$(CURDIR)/target/debug/hearth" cargo test --locked -p hearth-tests --test it conformance
+	$(BUILD)
+	HEARTH_BIN="$(CURDIR)/target/debug/hearth" cargo test --workspace --locked --test it conformance
 
 api: tools ## The API against its own description, by schemathesis and AsyncAPI's parser
-	cargo build --locked -p hearth
+	$(BUILD)
 	HEARTH_BIN="$(CURDIR)/target/debug/hearth" "$(TOOLS)/api/bin/python" tests/api/run.py
 	cd tests/api && HEARTH_BIN="$(CURDIR)/target/debug/hearth" npm test
 
@@ -45,11 +49,11 @@ bench: ## Measure this build against a plain WebSocket server, in one run
 	cargo run --release --locked -- bench
 
 browser: tools ## The playground, in a real Chromium
-	cargo build --locked -p hearth
+	$(BUILD)
 	cd tests/browser && HEARTH_BIN="$(CURDIR)/target/debug/hearth" npm test
 
 clients: tools ## Clients that others made (Python's websockets and httpx, Node's ws) and the examples of docs/protocol.md, on a real server
-	cargo build --locked -p hearth
+	$(BUILD)
 	cd tests/clients && HEARTH_BIN="$(CURDIR)/target/debug/hearth" npm test
 	PYTHONPATH="$(TOOLS)/clients" HEARTH_BIN="$(CURDIR)/target/debug/hearth" PYTHONDONTWRITEBYTECODE=1 \
 		python3 -m unittest discover -s tests/clients
@@ -58,9 +62,8 @@ autobahn: tools ## All cases of the Autobahn test suite, where a Python 2.7 is; 
 	cargo build --release --locked -p hearth-edge --example echo
 	tests/autobahn/run.py "$(TOOLS)" target/release/examples/echo
 
-# The compiler has been at it for `unit` already, so this takes its program.
 autobahn-some: tools
-	cargo build --locked -p hearth-edge --example echo
+	$(BUILD)
 	tests/autobahn/run.py "$(TOOLS)" target/debug/examples/echo --some
 
 fuzz: ## Fuzz each parser for FUZZ_SECONDS (20); FUZZ_TARGETS names some; installs cargo-fuzz, builds for minutes the first time
